@@ -12,8 +12,8 @@ impl Sum {
     /// The empty sum.
     pub const ZERO: Sum = Sum(0);
 
-    /// A multiple of 0xffff, which is zero in ones' complement. It is larger than all that lower-casing can add to a
-    /// name's words: 0x20 for each octet.
+    /// A multiple of 0xffff, which is zero in ones' complement. Lower-casing adds less than this to a name's words: at
+    /// most 0x20 for each octet.
     const NOTHING: u64 = 0xffff << 20;
 
     /// Returns a sum that was folded and stored.
@@ -81,7 +81,8 @@ impl Sum {
     pub const fn fold(self) -> u16 {
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
         // The multiplication adds both halves twice, side by side, so that the carry of the lower addition goes into
-        // the upper. A 33rd bit is added there too. It makes no second carry, because the sum has only 48 bits.
+        // the upper. `sum` may have a 33rd bit, which is added there too. It causes no second carry, because the
+        // unfolded sum has only 48 bits.
         (sum.wrapping_mul(0x0001_0001_0001) >> 32) as u16
     }
 

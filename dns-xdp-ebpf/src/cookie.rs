@@ -29,7 +29,7 @@ pub struct Cookie {
     pub client: u64,
     /// Version, reserved octets and timestamp.
     pub head: u64,
-    /// Their hash, with the client's cookie and address.
+    /// The hash of that word and of the client's cookie and address.
     pub hash: u64,
 }
 
@@ -183,8 +183,8 @@ mod tests {
 
     #[test]
     fn the_examples_of_rfc_9018_appendix_a_come_out() {
-        // A client learns a new cookie; a fresh cookie; a cookie of another client, with reserved octets; IPv6 and a
-        // new secret.
+        // The examples, in order: a client without a server cookie, a fresh cookie, another client's cookie with
+        // reserved octets, and a new secret over IPv6.
         let examples = [
             (
                 SECRET,

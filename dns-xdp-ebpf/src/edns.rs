@@ -73,8 +73,8 @@ impl Edns {
     pub const NONE: Edns =
         Edns { length: 0, head: 0, limit: UDP_SIZE_MIN as usize, cookie: Cookie::NONE, cookie_valid: false };
 
-    /// Reads the OPT record that begins at `at` and has to end the message at `end`. If cookies are on, a query with a
-    /// cookie behind another option goes to the responder.
+    /// Reads the OPT record at `at`, which has to end at `end`, the end of the message. If cookies are on, a query with
+    /// a cookie behind another option goes to the responder.
     #[inline(always)]
     pub fn read(frame: Frame<'_>, at: usize, end: usize, cookie_option: u32) -> Result<Self, Outcome> {
         if at + OPT_LENGTH > end {
@@ -147,7 +147,7 @@ impl Edns {
     }
 
     /// Returns the same value, with an OPT record that the verifier no longer knows. The verifier then follows the
-    /// writing once, instead of once for every kind of OPT record.
+    /// writing code once, instead of once for every kind of OPT record.
     #[inline(always)]
     pub fn merge_verifier_states<H: Host>(self, unknown: u64) -> Self {
         let Edns { length, head, limit, mut cookie, mut cookie_valid } = self;
@@ -222,7 +222,7 @@ fn read_options(frame: Frame<'_>, mut at: usize, end: usize, cookie_option: u32)
             return Outcome::Cookie.refuse();
         }
         let length = u16::from_be(option.read(OPTION_LENGTH));
-        // Compare before bounding; otherwise the mask could turn a length that is some KiB too large into one that
+        // Compare before bounding; otherwise the mask could turn a length that is several KiB too large into one that
         // fits.
         let behind = at + OPTION_HEADER_LENGTH + usize::from(length);
         if behind > end {

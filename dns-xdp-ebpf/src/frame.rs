@@ -21,7 +21,7 @@ pub struct Frame<'f> {
     packet: PhantomData<&'f ()>,
 }
 
-/// `N` bytes within a frame, checked to lie there.
+/// `N` bytes that were checked to lie within a frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Region<'f, const N: usize>(*mut u8, PhantomData<&'f ()>);
 
@@ -110,7 +110,7 @@ impl Cursor<'_> {
     #[inline(always)]
     pub fn take<T: Word>(&mut self) -> Option<T> {
         self.pass::<T>()?;
-        // SAFETY: the word that was passed ends where the frame does, or before.
+        // SAFETY: `pass` has checked that the word lies within the frame.
         Some(unsafe { T::load_before(self.at) })
     }
 
@@ -118,8 +118,8 @@ impl Cursor<'_> {
     #[inline(always)]
     pub fn put<T: Word>(&mut self, word: T) -> Option<()> {
         self.pass::<T>()?;
-        // SAFETY: the word that was passed ends where the frame does, or before; the frame is the program's alone
-        // while it runs.
+        // SAFETY: `pass` has checked that the word lies within the frame. Only this program uses the frame while it
+        // runs.
         unsafe { T::store_before(self.at, word) };
         Some(())
     }
@@ -156,7 +156,7 @@ impl<'f, const N: usize> Region<'f, N> {
     #[inline(always)]
     pub fn write<T: Word, const AT: usize>(self, _field: Field<T, AT>, value: T) {
         const { assert!(AT + size_of::<T>() <= N, "the field lies outside the region") };
-        // SAFETY: as in `read`; the frame is the program's alone while it runs.
+        // SAFETY: as in `read`. Only this program uses the frame while it runs.
         unsafe { T::store::<AT>(self.0, value) }
     }
 }

@@ -27,7 +27,7 @@ pub trait Packet {
 /// The host of the program: the kernel, a test, or the fuzzer.
 pub trait Host {
     /// Whether cookies and limits are part of the path. Without them a zone's [`FloodPolicy`] limits only the queries
-    /// that are passed up. The rest of it costs neither instructions nor verification.
+    /// that are passed up. The rest of the policy then costs neither instructions nor verification.
     const GUARDED: bool;
 
     /// Returns the served UDP port, in network order.
@@ -49,8 +49,8 @@ pub trait Host {
     /// Returns a random number.
     fn random(&self) -> u32;
 
-    /// Returns the contents of the slot that belongs to this address behind these tags on this interface. It may be
-    /// another address, or none.
+    /// Returns the contents of the slot that belongs to this address behind these tags on this interface. The slot may
+    /// hold another address, or none.
     fn local(&self, interface: u32, tags: Tags, address: [u64; 2]) -> Option<&Local>;
 
     /// Returns the published zone's header.

@@ -418,7 +418,7 @@ fn source(version: Version, frame: Frame<'_>) -> Option<[u64; 2]> {
 }
 
 impl Datagram {
-    /// Returns the frame as it is now, beginning where offsets are counted from.
+    /// Returns the frame as it is now, from the octet that offsets are counted from.
     #[inline(always)]
     pub fn frame<'p, P: Packet>(&self, packet: &'p P) -> Frame<'p> {
         packet.frame().from(self.tags_length)
@@ -448,7 +448,7 @@ impl Datagram {
     }
 
     /// Whether the checksum covers the pseudo-header alone. A local sender leaves such a checksum for the device to
-    /// complete. One of 65,536 whole checksums looks like it.
+    /// complete. One of 65,536 complete checksums has the same value.
     ///
     /// In generic mode the kernel would complete the checksum at its place in the query. The answer has the checksum at
     /// another place.
@@ -472,8 +472,8 @@ impl Datagram {
         Some(udp.read(udp::CHECKSUM) == pseudo_header.fold())
     }
 
-    /// Swaps the link's addresses. The source may lie behind the destination. `None` cannot happen, here or below, but
-    /// the verifier demands the check.
+    /// Swaps the link's addresses. `from_frame` may begin further back than `to_frame`. `None` cannot happen, here or
+    /// below, but the verifier demands the check.
     #[inline(always)]
     pub fn turn_link_round(&self, from_frame: Frame<'_>, to_frame: Frame<'_>) -> Option<()> {
         let from: Region<'_, { EthHdr::LEN }> = from_frame.fixed(0)?;
@@ -495,8 +495,8 @@ impl Datagram {
         Some(())
     }
 
-    /// Swaps addresses and ports, and sets the lengths for a message of `length` octets. Writes the headers at the
-    /// start of the frame; the old ones may lie behind that.
+    /// Swaps addresses and ports, and sets the lengths for a message of `length` octets. Writes the new headers at the
+    /// start of the frame. The old headers may begin further back.
     #[inline(always)]
     pub fn turn_round<'t>(&self, from: Frame<'_>, to: Frame<'t>, length: usize) -> Option<Turned<'t>> {
         match self.version {

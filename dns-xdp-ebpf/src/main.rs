@@ -68,7 +68,7 @@ mod hook {
     static JIFFY: Global<u64> = Global::new(4_000_000);
 
     /// Answers the queries that it can, and passes the rest.
-    // Inlined like the others; otherwise the entry point that the macro writes would call it.
+    // This function is inlined like the others. Otherwise the entry point that the macro generates would call it.
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {
@@ -105,7 +105,7 @@ mod hook {
             Action::Drop => xdp_action::XDP_DROP,
         };
         let until = SAMPLING.until();
-        // With a widened number the rest is verified once, and not once for each outcome.
+        // The number is widened, so that the verifier follows the rest once, and not once for each outcome.
         let outcome = widen_offset(outcome as usize, until) as u32;
         let action = widen_offset(action as usize, until) as u32;
         if outcome != Outcome::NotForUs as u32 {
@@ -194,12 +194,12 @@ mod hook {
         const DEADLINE: Field<u64, 24> = Field::new();
         let packet: Region<'_, RENEWAL_LENGTH> = packet.frame().region(0)?;
         let lease = LEASE.get_ptr_mut(0)?;
-        // SAFETY: the map's only element, both of whose fields lie in it.
+        // SAFETY: this is the map's only element, and it has both fields.
         let (deadline, seconds) = unsafe { (&raw mut (*lease).deadline, &raw mut (*lease).seconds) };
         // SAFETY: the helper has no preconditions.
         let now = unsafe { bpf_jiffies64() };
         packet.write(NOW, now);
-        // SAFETY: the map's only element.
+        // SAFETY: this is a field of the map's only element.
         packet.write(DEADLINE, unsafe { deadline.read_volatile() });
         let renewed = match packet.read(LIFE) {
             RENEW_UNCHANGED => return Some(()),
@@ -226,8 +226,8 @@ mod hook {
     /// the next.
     #[inline(always)]
     fn admitted(due: *mut u64, rate: &Rate) -> bool {
-        // SAFETY: `due` is a word that programs on other CPUs read and write whole. Of two frames at the same time one
-        // may stay uncounted.
+        // SAFETY: `due` is a word that programs on other CPUs read and write whole. If two frames come at the same
+        // time, one may stay uncounted.
         let next = rate.admit(unsafe { due.read_volatile() }, now());
         if let Some(next) = next {
             // SAFETY: as above.
@@ -311,7 +311,7 @@ mod hook {
         fn admit_fallback(&self, prefix: u64, flood_policy: &FloodPolicy) -> bool {
             let Some(all) = FALLBACK_BUCKET.get_ptr_mut(0) else { return true };
             let place = FALLBACK_SHARES.get_ptr_mut(prefix);
-            // SAFETY: as in `admitted`; the map's only element, both of whose fields lie in it.
+            // SAFETY: as in `admitted`. This is the map's only element, and it has both fields.
             let (due, refused) = unsafe { (&raw mut (*all).due, &raw mut (*all).refused) };
             // SAFETY: as in `admitted`.
             let mut after =

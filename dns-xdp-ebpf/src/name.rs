@@ -195,7 +195,7 @@ impl<'f> Comparison<'f> {
 }
 
 /// Returns the 1 to 8 octets from `at` to `end`, with zeros behind them. They are read together with octets before
-/// them, because the frame may end behind them. Before them are at least the headers.
+/// them, because the frame may end behind them. The headers precede them, so enough octets exist.
 #[inline(always)]
 fn octets_before(frame: Frame<'_>, at: usize, end: usize) -> Option<u64> {
     let missing = (at + 8).wrapping_sub(end);

@@ -36,7 +36,7 @@ macro_rules! outcomes {
             }
 
             /// Returns the same outcome, with a number that the verifier no longer knows. The verifier then follows the
-            /// rest once, instead of once for every outcome. `unknown` is as for
+            /// rest of the program once, instead of once for every outcome. `unknown` is as for
             /// [`verifier::widen`](crate::verifier::widen).
             #[inline(always)]
             #[expect(unsafe_code, reason = "the number was a discriminant of the enumeration before")]
@@ -134,8 +134,8 @@ outcomes! {
 }
 
 impl Outcome {
-    /// Whether the frame goes up to the served port of a served address. The responder reads such a frame. But the
-    /// stack drops a frame to the MAC address of another station.
+    /// Whether the responder reads the frame: it goes up, to the served port of a served address. The stack drops a
+    /// frame to the MAC address of another station, so such a frame does not count.
     #[inline(always)]
     pub const fn is_for_the_responder(self) -> bool {
         const SET: u64 = {

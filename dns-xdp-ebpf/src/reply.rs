@@ -151,7 +151,7 @@ impl<'t> Reply<'t> {
     fn write_into<P: Packet>(&self, packet: &P, moved: usize, length: usize) -> Option<()> {
         let Reply { datagram, question, edns, .. } = self;
         let start = packet.frame();
-        // The new headers end before the old question begins, which moves later.
+        // The new headers end before the old question begins. The question is moved afterwards.
         datagram.turn_link_round(start.from(moved), start)?;
         let frame = start.from(datagram.tags_length);
         let from = frame.from(moved);

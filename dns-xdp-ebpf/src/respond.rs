@@ -166,7 +166,7 @@ fn members<'h, H: Host>(
         Version::V6 => (entry.ipv6_count, usize::from(overflow.ipv6_members)),
     };
     let first = if entry.flags & NameEntry::ROTATE == 0 { 0 } else { first_member(turn()?, members) };
-    // Widened, so that the verifier follows one answer for all names.
+    // The index is widened, so that the verifier follows one answer for all names.
     let first = widen(first as u64, entry.ttl.into()) as usize;
     if members <= ADDRESSES_MAX {
         return Some(Members { overflow, index: first, end: widen_offset(members, entry.ttl.into()) });

@@ -5,7 +5,7 @@
 pub const SAMPLES: &str = "SAMPLES";
 /// The data section with one [`Sampling`]. Userspace sees it as a map.
 pub const SAMPLING: &str = ".data.sampling";
-/// Room for some 370 samples.
+/// Room for about 370 samples.
 pub const RING_LENGTH: usize = 128 * 1024;
 /// Words of 4 octets in a sample. They reach to the end of the longest question name behind all headers. With two VLAN
 /// tags and IPv6 these are 14 + 8 + 40 + 8 + 12 + 255 octets.

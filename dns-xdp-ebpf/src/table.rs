@@ -47,7 +47,7 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const PORT: &str = "PORT";
 /// Global: nanoseconds of a jiffy, as a `u64`.
 pub const JIFFY: &str = "JIFFY";
-/// The beginning of the names of all programs that answer. The kernel keeps 15 octets of a name.
+/// The names of all programs that answer begin with this. The kernel keeps 15 octets of a name.
 pub const RESPONDER: &str = "dns_xdp";
 /// The program that renews the lease. Userspace runs it over a packet of [`RENEWAL_LENGTH`] octets.
 pub const RENEW: &str = "renew_lease";
@@ -80,7 +80,7 @@ pub const BUCKETS: usize = 1 << 14;
 /// A name in words of 8 octets, lower case, uncompressed, padded with zeros.
 pub type NameWords = [u64; NAME_WORDS];
 
-/// One name and its only address, in one cache line. Most answers read nothing else of the name.
+/// One name and its only address, in one cache line. Most answers need only this entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct NameEntry {
@@ -204,7 +204,7 @@ impl Slot {
     /// An empty slot.
     pub const EMPTY: Slot = Slot { entry: NameEntry::EMPTY, overflow: NameOverflow::EMPTY };
 
-    /// Returns the slot of a name as [`words`] gives it. Empty RRsets make it NODATA for every type.
+    /// Returns the slot of a name as [`words`] gives it. With empty RRsets, the name answers NODATA for every type.
     pub fn new(name: &NameWords, length: u8, flags: u8, ttl_seconds: u32) -> Self {
         let mut slot = Slot::EMPTY;
         let name_sum = name.iter().copied().fold(Sum::ZERO, Sum::add_u64).fold();
@@ -251,9 +251,9 @@ impl Slot {
 /// The members of a name's two RRsets, in their order, and the most members of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses<'a> {
-    /// Of the A RRset.
+    /// The members of the A RRset.
     pub ipv4: &'a [[u8; 4]],
-    /// Of the AAAA RRset.
+    /// The members of the AAAA RRset.
     pub ipv6: &'a [[u8; 16]],
     /// The most members of an answer.
     pub most: usize,
@@ -396,8 +396,8 @@ pub struct Lease {
 }
 
 /// The VLAN tags in front of an IP packet: 16 bits for each of up to two tags, the outer tag in the lower bits. A tag's
-/// 12 low bits are its VLAN id; the bit above them tells 802.1Q from 802.1ad. A tag with the id 0 has only a priority
-/// (IEEE 802.1Q, 9.6). It does not count, wherever it stands: Linux takes it off, too.
+/// 12 low bits are its VLAN id; of the next 2 bits, the lower marks 802.1Q, and the higher 802.1ad. A tag with the id 0
+/// has only a priority (IEEE 802.1Q, 9.6). It does not count, wherever it stands: Linux takes it off, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Tags(pub u32);
@@ -436,7 +436,7 @@ pub struct Local {
     pub interface: u32,
     /// The tags of a frame for this address.
     pub tags: Tags,
-    /// The MAC address that a frame has to have, as the first six bytes of the word in memory, and [`Local::GENERIC`].
+    /// The destination MAC address of such a frame, in the first 6 bytes in memory; in the seventh, [`Local::GENERIC`].
     pub mac: u64,
 }
 
@@ -447,7 +447,7 @@ impl Local {
     pub const EMPTY: Local = Local { address: [0; 2], interface: 0, tags: Tags::NONE, mac: 0 };
     /// The mask of a MAC address's 6 bytes in a word.
     pub const MAC: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-    /// The bit of a MAC address that tells a group's from a station's (IEEE 802, 8.2).
+    /// The bit of a MAC address that is set in a group's address (IEEE 802, 8.2).
     pub const GROUP: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]);
     /// A bit of [`Local::mac`]: the program runs in generic mode on this interface. A frame's checksum may then be
     /// incomplete.
@@ -465,7 +465,8 @@ impl Local {
     #[inline(always)]
     pub const fn hash(seed: u64, interface: u32, tags: Tags, address: [u64; 2]) -> u64 {
         let both = address[0].wrapping_mul(MULTIPLIER).wrapping_add(address[1]);
-        // Mixed in a step of its own. Otherwise two pairs of interface and address could collide whatever the seed is.
+        // A separate step mixes the address in; otherwise two pairs of interface and address could collide for every
+        // seed.
         mix(mix(seed, interface as u64 | (tags.0 as u64) << 32), both)
     }
 }
@@ -500,7 +501,7 @@ pub const RENEWAL_LENGTH: usize = 32;
 pub const RENEW_ENDED: u64 = 0;
 /// First word of the renewal: the lease stays as it is and is only read.
 pub const RENEW_UNCHANGED: u64 = u64::MAX - 1;
-/// First word of the renewal: the lease never ends. Also the deadline of such a lease.
+/// First word of the renewal: the lease never ends. The value is also the deadline of such a lease.
 pub const FOR_EVER: u64 = u64::MAX;
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;

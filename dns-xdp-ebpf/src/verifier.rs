@@ -8,7 +8,7 @@
 //! | No call from one BPF function to another: everything is inlined. | 5.10 to 6.3 do not follow precision through a call. They then treat every number as precise, and never merge two paths. |
 //! | A bound is set by a mask, in the instructions right before the address is computed ([`element`], `bounded`). | 6.8 forgets a bound that was checked, spilled to the stack and reloaded; 5.10 and 5.11 forget every bound that is spilled. |
 //! | If joining paths differ by a constant, the constant is widened ([`widen`], [`widen_offset`]), even if only one path uses it. | All. Up to 5.15 a constant on the stack and an unknown number on the stack never compare as equal. |
-//! | Packet pointers are reloaded after each loop over the packet. | All: for each length of a name the verifier learns another least length of the frame. |
+//! | Packet pointers are reloaded after each loop over the packet. | All. The verifier derives another least length of the frame from each length of a name. |
 //! | Helpers and map types are those of 5.10. The clock is `bpf_jiffies64`. | 5.10. Programs for fragmented frames use `bpf_xdp_get_buff_len`, which came with such frames in 5.18. |
 #![cfg_attr(
     target_arch = "bpf",

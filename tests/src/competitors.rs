@@ -53,7 +53,7 @@ pub const ALL: [Competitor; 6] = [
 pub const OURS: Competitor =
     Competitor { title: "dns-xdp", word: "dns-xdp", has_xdp: true, command: ours::command };
 
-/// A running server. Dropping it kills the started process; its other processes end with their [`Run`].
+/// A running server. A drop kills the started process. The server's other processes end with their [`Run`].
 #[derive(Debug)]
 pub struct Server {
     /// The threads that work for it.
@@ -72,7 +72,7 @@ impl Competitor {
     /// cores.
     ///
     /// # Errors
-    /// When it does not come up; the error has the end of its log.
+    /// The server does not come up. The error has the end of its log.
     pub fn start(
         &self,
         run: &Run,

@@ -1,4 +1,4 @@
-//! Random jitter, for a time that must not keep step with another.
+//! Random jitter, for a period that must not coincide with another period.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 

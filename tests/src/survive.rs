@@ -40,7 +40,7 @@ const SOON: Duration = Duration::from_secs(15);
 /// How thorough a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// Some minutes for all rows: counts are scaled down, time limits are larger.
+    /// A few minutes for all rows: counts are scaled down, time limits are larger.
     Short,
     /// The table's own numbers and times.
     Long,

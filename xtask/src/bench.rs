@@ -24,7 +24,7 @@ pub(crate) enum What {
 /// Runs one measurement with its `arguments`.
 ///
 /// # Errors
-/// When the kernel does not run the program, or the measurement fails.
+/// The kernel does not run the program, or the measurement fails.
 pub(crate) fn run(what: What, arguments: &[String]) -> Result<()> {
     let binary = match what {
         What::Program => {

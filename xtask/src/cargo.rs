@@ -22,7 +22,7 @@ pub(crate) fn command(program: &str) -> Command {
 /// Runs cargo with these arguments.
 ///
 /// # Errors
-/// When it fails.
+/// Cargo fails.
 pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
     run(command("cargo").args(arguments))
 }
@@ -30,7 +30,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<()> {
 /// Builds every binary with optimisations and returns a command for one of them.
 ///
 /// # Errors
-/// When the build fails.
+/// The build fails.
 pub(crate) fn built(binary: &str) -> Result<Command> {
     cargo(&["build", "--quiet", "--release", "--workspace", "--bins"])?;
     program("release", binary)
@@ -40,7 +40,7 @@ pub(crate) fn built(binary: &str) -> Result<Command> {
 /// It shows the build's progress.
 ///
 /// # Errors
-/// When the build fails.
+/// The build fails.
 pub(crate) fn built_quickly(binary: &str) -> Result<Command> {
     cargo(&[
         "build",
@@ -69,7 +69,7 @@ fn program(profile: &str, binary: &str) -> Result<Command> {
 /// Runs a command that has to succeed; its output is shown as it comes.
 ///
 /// # Errors
-/// When it cannot be started or fails.
+/// The command cannot be started, or fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
     let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
@@ -80,7 +80,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs a command that has to succeed. Its stdout is passed through unchanged, and `on_line` gets each line of it.
 ///
 /// # Errors
-/// When it cannot be started or fails.
+/// The command cannot be started, or fails.
 pub(crate) fn run_reading(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
     let line = line(command);
     let mut child =

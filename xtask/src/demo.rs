@@ -6,7 +6,7 @@ use crate::{cargo, setup};
 /// Sets up, builds, and shows the main job; `etcd`: servers that share one view.
 ///
 /// # Errors
-/// When a step fails.
+/// A step fails.
 pub(crate) fn run(etcd: bool) -> Result<()> {
     setup::demo(etcd)?;
     cargo::run(&mut cargo::built_quickly(if etcd { "demo-etcd" } else { "demo" })?)

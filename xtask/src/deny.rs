@@ -7,7 +7,7 @@ use crate::setup;
 /// Checks all crates of the lock file.
 ///
 /// # Errors
-/// When a crate is linked that must not be.
+/// A linked crate is not permitted.
 pub(crate) fn run() -> Result<()> {
     setup::denying()?;
     cargo(&["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])

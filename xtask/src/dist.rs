@@ -28,7 +28,7 @@ const FILES: [&str; 9] = [
 /// Builds in `profile` and packs.
 ///
 /// # Errors
-/// When something cannot be built.
+/// Something cannot be built.
 pub(crate) fn run_in(profile: &str) -> Result<()> {
     setup::packaging()?;
     cargo(&["build", "--quiet", "--profile", profile, "--workspace", "--bin", "dns-xdp", "--bin", "manual"])?;
@@ -99,7 +99,7 @@ fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
     ];
     run(command("cp").arg("-r").args(parts).arg(&directory))?;
     let tarball = dist.join(format!("{name}.tar.gz"));
-    // Neither the builder's name nor the order of a directory is in it.
+    // The tarball depends neither on the builder's name nor on the order of a directory.
     let mut tar = command("tar");
     tar.args([
         "--create",
@@ -114,17 +114,17 @@ fn tarball(dist: &Path, stage: &Path, built: &Path) -> Result<PathBuf> {
     Ok(tarball)
 }
 
-/// Builds the package by dns-xdp/Cargo.toml.
+/// Builds the package as dns-xdp/Cargo.toml describes it.
 fn package(dist: &Path, profile: &str) -> Result<PathBuf> {
     let package = dist.join("dns-xdp.deb");
     let mut deb = command("cargo");
     deb.args(["deb", "--quiet", "--package", "dns-xdp", "--no-build", "--profile", profile, "--output"]);
     deb.arg(&package);
     if profile == "dev" {
-        // This package is only for a look: compression is not worth its time.
+        // This package is only for inspection, so compression is not worth its time.
         deb.arg("--fast");
     }
-    // Other lines have its file's name too; the last line is the path.
+    // The output of cargo-deb is hidden, because it has the file's name before the rename below.
     run(deb.stdout(Stdio::null()))?;
     let fields = ["Package", "Version", "Architecture"];
     let mut named = Vec::new();

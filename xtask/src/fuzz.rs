@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: sets up, and runs libFuzzer over untrusted input, from the known inputs on.
+//! `cargo xtask fuzz`: sets up, and runs libFuzzer over untrusted input, beginning with the known inputs.
 use std::fs;
 use std::process::Command;
 
@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use crate::cargo::{cargo, command, root, run};
 use crate::setup;
 
-/// The directory of everything except the sources. It is not below the fuzz crate, which lies within dns-xdp-ebpf:
-/// every change there would rebuild the programs.
+/// The directory of all files of the fuzzer except the sources. It is not below the fuzz crate, which lies within
+/// dns-xdp-ebpf: every change there would rebuild the programs.
 const DIRECTORY: &str = "target/fuzz";
 /// The directory of inputs that have once broken a property, with a subdirectory for each target.
 const REGRESSIONS: &str = "dns-xdp-ebpf/fuzz/regressions";
@@ -62,7 +62,7 @@ impl Target {
 /// runs.
 ///
 /// # Errors
-/// When an input breaks the property of its target.
+/// An input breaks the property of its target.
 pub(crate) fn run_for(target: Option<Target>, seconds: u32) -> Result<()> {
     setup::fuzzing()?;
     let [seeds, build] = ["seeds", "build"].map(directory);

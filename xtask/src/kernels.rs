@@ -47,7 +47,7 @@ pub(crate) enum Share {
 /// Checks the form of a version, before anything is built for it.
 ///
 /// # Errors
-/// It is no version, or is older than the program supports.
+/// The text is no version, or the version is older than the program supports.
 pub(crate) fn check_version(version: &str) -> Result<()> {
     let numbers = package::numbers(version);
     let is_form = version == package::NEWEST
@@ -63,7 +63,8 @@ pub(crate) fn check_version(version: &str) -> Result<()> {
 /// Tests these versions, or all of them, with the programs that were built into `binaries`, and counts the checks. A
 /// kernel that cannot be fetched, or a machine that does not end, counts as a failed check.
 ///
-/// # Errors The common files of the machines cannot be built.
+/// # Errors
+/// The common files of the machines cannot be built.
 pub(crate) fn run(versions: &[String], share: Share, binaries: &Path) -> Result<Counts> {
     let versions = match versions {
         [] => ALL.map(str::to_owned).to_vec(),
@@ -122,7 +123,7 @@ fn prepare(
     })
 }
 
-/// Boots every machine, some at once, and prints the result of each as soon as it has ended.
+/// Boots every machine, several at once, and prints the result of each as soon as it has ended.
 fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
     let waiting = Mutex::new(machines);
     let reports = Mutex::new(Vec::new());
@@ -148,7 +149,7 @@ fn boot_all(machines: VecDeque<Machine>) -> Vec<Report> {
 /// The directory of the programs of `cargo build`.
 ///
 /// # Errors
-/// When xtask is not in a target directory.
+/// Xtask is not in a target directory.
 pub(crate) fn binaries() -> Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where xtask is")?;
     Ok(this.parent().context("xtask is not in a target directory")?.to_owned())

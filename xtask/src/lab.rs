@@ -22,7 +22,7 @@ pub(crate) enum Verb {
 /// Sets up, builds, and starts the lab program.
 ///
 /// # Errors
-/// When the lab cannot do it.
+/// A step of the setup, the build or the lab program fails.
 pub(crate) fn run(verb: &Verb) -> Result<()> {
     setup::lab()?;
     let mut lab = cargo::built_quickly("lab")?;

@@ -18,7 +18,7 @@ dns-xdp is licensed under MIT OR Apache-2.0. Its binary contains the crates belo
 /// Returns the text of all notices.
 ///
 /// # Errors
-/// When cargo fails, or a crate has no licence.
+/// Cargo fails, or a crate has no licence.
 pub(crate) fn text() -> Result<String> {
     let directories = directories()?;
     let mut crates: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -54,7 +54,8 @@ fn linked() -> Result<Vec<String>> {
 fn linked_into(package: &[&str]) -> Result<Vec<String>> {
     let form = ["--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}|{l}"];
     let lines = output("cargo", &[&["tree", "--locked"][..], package, &form].concat())?;
-    // A crate of the workspace is followed by its directory, one that was shown before by an asterisk.
+    // cargo prints the directory behind a crate of the workspace, and an asterisk behind a crate that it has printed
+    // before.
     let of_others = lines.lines().filter(|line| !line.is_empty() && !line.contains(" (/"));
     let linked: Vec<String> = of_others.map(|line| line.trim_end_matches(" (*)").to_owned()).collect();
     ensure!(!linked.is_empty(), "cargo tree shows no crate for {package:?}");

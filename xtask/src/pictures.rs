@@ -1,4 +1,4 @@
-//! `cargo xtask pictures`: the pictures of the README, drawn anew.
+//! `cargo xtask pictures`: draws the pictures of the README again.
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -14,7 +14,7 @@ const PLOT: &str = "target/bench/compare.svg";
 /// Sets up, builds, and takes pictures of a cluster. Copies the plot of the last comparison.
 ///
 /// # Errors
-/// When a program is missing, or a file cannot be written.
+/// A program is missing, or a file cannot be written.
 pub(crate) fn run() -> Result<()> {
     setup::pictures()?;
     let directory = root().join(PICTURES);

@@ -69,10 +69,10 @@ const ENTRANCE: [Tool; 1] = [Tool { program: "nsenter", package: "util-linux", s
 const SCENES: [Tool; 13] = [
     // Its library gives a daemon its own wall clock.
     Tool { program: "faketime", package: "faketime", service: None },
-    // Has the kernel refuse a call of the daemon's.
+    // Makes the kernel refuse a system call of the daemon.
     Tool { program: "strace", package: "strace", service: None },
     Tool { program: "tmux", package: "tmux", service: None },
-    // No program: the models of a provider's API. The tests check a change of a zone by them.
+    // No program: the models of a provider's API. The tests check a zone change against these models.
     Tool {
         program: "/usr/lib/python3/dist-packages/botocore/__init__.py",
         package: "python3-botocore",
@@ -127,7 +127,7 @@ const COMPETITORS: [Tool; 2] = [
 /// Sets up a build: the toolchain's components and the BPF linker.
 ///
 /// # Errors
-/// When something is missing and cannot be installed.
+/// A component is missing and cannot be installed.
 pub(crate) fn toolchain() -> Result<()> {
     let sysroot = output("rustc", &["--print", "sysroot"])?;
     let sysroot = Path::new(sysroot.trim());
@@ -163,7 +163,7 @@ fn channel() -> Result<&'static str> {
 /// Sets up fuzzing: cargo-fuzz and a C++ compiler.
 ///
 /// # Errors
-/// When it is missing and cannot be installed.
+/// A program is missing and cannot be installed.
 pub(crate) fn fuzzing() -> Result<()> {
     toolchain()?;
     install(&[&COMPILER])?;
@@ -178,7 +178,7 @@ pub(crate) fn fuzzing() -> Result<()> {
 /// Sets up packing: cargo-deb, and Debian's own tool that checks the package.
 ///
 /// # Errors
-/// When it is missing and cannot be installed.
+/// A program is missing and cannot be installed.
 pub(crate) fn packaging() -> Result<()> {
     toolchain()?;
     install(&[&PACKAGING])?;
@@ -193,7 +193,7 @@ pub(crate) fn packaging() -> Result<()> {
 /// Sets up the check of the linked crates.
 ///
 /// # Errors
-/// When it is missing and cannot be installed.
+/// A program is missing and cannot be installed.
 pub(crate) fn denying() -> Result<()> {
     let version = output("cargo", &["deny", "--version"]).unwrap_or_default();
     if version.trim() != format!("cargo-deny {CARGO_DENY}") {
@@ -222,10 +222,10 @@ pub(crate) fn kernel() -> Result<()> {
     toolchain()
 }
 
-/// Sets up the demonstration, and nothing else; `store`: the one of servers that share a store.
+/// Sets up the demonstration, and nothing else; `store`: the demonstration of servers that share a store.
 ///
 /// # Errors
-/// When one is missing and there is no apt-get to install it; the error says what to install.
+/// A program is missing, and there is no apt-get to install it. The error names the packages to install.
 pub(crate) fn demo(store: bool) -> Result<()> {
     kernel()?;
     if store { install(&[&CLUSTER, &STORE]) } else { install(&[&CLUSTER, &CLIENTS]) }
@@ -234,7 +234,7 @@ pub(crate) fn demo(store: bool) -> Result<()> {
 /// Sets up a cluster that is left running, in addition to [`demo`].
 ///
 /// # Errors
-/// As [`demo`].
+/// The same as for [`demo`].
 pub(crate) fn lab() -> Result<()> {
     kernel()?;
     install(&[&CLUSTER, &CLIENTS, &ENTRANCE])
@@ -243,7 +243,7 @@ pub(crate) fn lab() -> Result<()> {
 /// Sets up the pictures of a cluster.
 ///
 /// # Errors
-/// As [`demo`].
+/// The same as for [`demo`].
 pub(crate) fn pictures() -> Result<()> {
     kernel()?;
     install(&[&CLUSTER, &CLIENTS, &PICTURES])
@@ -252,7 +252,7 @@ pub(crate) fn pictures() -> Result<()> {
 /// Sets up the scenes in network namespaces.
 ///
 /// # Errors
-/// As [`demo`].
+/// The same as for [`demo`].
 pub(crate) fn network() -> Result<()> {
     kernel()?;
     packaging()?;
@@ -262,7 +262,7 @@ pub(crate) fn network() -> Result<()> {
 /// Sets up the comparison: the other name servers.
 ///
 /// # Errors
-/// As [`demo`].
+/// The same as for [`demo`].
 pub(crate) fn competitors() -> Result<()> {
     network()?;
     install(&[&COMPETITORS])
@@ -271,7 +271,7 @@ pub(crate) fn competitors() -> Result<()> {
 /// Sets up machines with other kernels: an emulator and the programs inside.
 ///
 /// # Errors
-/// As [`demo`].
+/// The same as for [`demo`].
 pub(crate) fn emulation() -> Result<()> {
     toolchain()?;
     let missing = EMULATION.iter().filter(|tool| !is_on_path(tool.program)).count();
@@ -325,7 +325,7 @@ fn without_services(policy: &Path, install: &Command) -> Command {
 /// Returns what a program writes to stdout.
 ///
 /// # Errors
-/// When it cannot be started or fails.
+/// The program cannot be started, or fails.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output =
         command(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
@@ -333,8 +333,8 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a program exists. Also searches the directories of root's programs, even if they are not in PATH. A whole
-/// path is checked as it is.
+/// Whether a program exists. Also searches the directories of root's programs, even if they are not in PATH. An
+/// absolute path is checked as it is.
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
@@ -375,7 +375,7 @@ mod tests {
         assert_eq!(install(&seen).status().unwrap().code(), Some(7));
         assert!(!policy.exists());
 
-        // Ctrl-C reaches the whole group.
+        // Ctrl-C reaches every process of the group.
         let mut running = install("sleep 30").process_group(0).spawn().unwrap();
         let began = Instant::now();
         while !policy.exists() && began.elapsed() < Duration::from_secs(10) {

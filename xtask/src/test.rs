@@ -46,7 +46,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// # Errors
-    /// When they are not for this part.
+    /// An option is not for this part.
     fn check(&self, part: Option<Part>) -> Result<()> {
         ensure!(!self.long || part == Some(Part::Survive), "--long is for `cargo xtask test survive`");
         match part {
@@ -177,7 +177,7 @@ fn build(part: Option<Part>) -> Result<()> {
 /// Runs one part, or all of them, and prints the counts last. Returns whether everything passed.
 ///
 /// # Errors
-/// When the options are not for this part. Every other error counts as a failure.
+/// An option is not for this part. Every other error counts as a failed test.
 pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<bool> {
     options.check(part)?;
     let parts = part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);

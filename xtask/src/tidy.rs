@@ -41,7 +41,7 @@ const LINES: usize = 600;
 /// The places outside the eBPF crate where `unsafe` is permitted, each place with its reason in an `expect`.
 const UNSAFE: &str = "expect(unsafe_code, reason = ";
 
-/// The source has it in two parts, so that this file does not break its own rule.
+/// Each text is in two parts here, so that this file does not break its own rule.
 const UNFINISHED: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 const MACHINE_PATHS: [&str; 2] = [concat!("/ho", "me/"), concat!("/ro", "ot/")];
 

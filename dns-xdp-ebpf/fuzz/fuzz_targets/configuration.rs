@@ -1,4 +1,4 @@
-//! The text of a configuration under libFuzzer.
+//! Fuzzes the text of a configuration with libFuzzer.
 #![no_main]
 
 use dns_xdp_tests::oracle::untrusted::configuration;

@@ -1,4 +1,4 @@
-//! Whatever is said on the control socket under libFuzzer.
+//! Fuzzes the input of the control socket with libFuzzer.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! The property of frames under libFuzzer: an input is a frame, and the program treats it as the oracle expects.
+//! Fuzzes frames with libFuzzer: each input is a frame, and the program has to treat it as the oracle expects.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -17,8 +17,8 @@ fuzz_target!(|frame: &[u8]| {
 });
 
 // The program stops at the headers of a frame whose lengths contradict each other. Nearly all mutations of a frame
-// produce such frames; most mutations of a message do not. So most changes are to the message alone, with the lengths
-// mended behind them, or make another query of the query.
+// produce such frames; most mutations of a message do not. Most changes therefore affect only the message, with
+// corrected lengths, or turn the query into another valid query.
 fuzz_mutator!(|frame: &mut [u8], size: usize, max_size: usize, seed: u32| {
     match seed % 8 {
         0..4 => {
@@ -39,7 +39,7 @@ fuzz_mutator!(|frame: &mut [u8], size: usize, max_size: usize, seed: u32| {
 
 const UDP_LENGTH: usize = 8;
 
-/// Where the headers of a frame with a datagram are.
+/// The offsets of the headers of a frame with a datagram.
 struct Headers {
     /// Offset of the field with the length according to IP, and the offset from which it counts.
     ip_length: (usize, usize),
@@ -60,7 +60,7 @@ impl Headers {
         frame.get(transport + UDP_LENGTH..).map(|_message| Headers { ip_length, transport })
     }
 
-    /// Lets the datagram end where the frame does.
+    /// Sets the lengths so that the datagram ends at the end of the frame.
     fn mend_lengths(&self, frame: &mut [u8]) {
         let (field, from) = self.ip_length;
         for (field, from) in [(field, from), (self.transport + 4, self.transport)] {

@@ -1,4 +1,4 @@
-//! Messages to the responder under libFuzzer, as they come or made of the input part by part.
+//! Fuzzes messages to the responder with libFuzzer. The input is the message, or the message is made from its parts.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -9,7 +9,8 @@ use dns_xdp_tests::oracle::table::zone::zone;
 use dns_xdp_tests::oracle::untrusted::request;
 use libfuzzer_sys::fuzz_target;
 
-/// Without instrumentation no message takes a millisecond; with it, all takes some ten times as long.
+/// Without instrumentation, each message takes less than a millisecond. With it, everything takes about 10 times as
+/// long.
 const TIME_MAX: Duration = Duration::from_millis(10);
 
 static ZONE: LazyLock<Zone> = LazyLock::new(zone);

@@ -1,5 +1,5 @@
-//! The programs of `dns-xdp bench`. One restores the packet before each run; the others are single steps of an answer,
-//! to compare with. None of them answers queries, and none is attached.
+//! The programs of `dns-xdp bench`. One program restores the packet before each run. Each other program does a single
+//! step of an answer, for comparison. None of them answers queries, and none is attached.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(not(target_arch = "bpf"))]
@@ -142,7 +142,7 @@ mod programs {
     }
 
     /// Writes the next template over the packet and calls the measured program. Otherwise each run of BPF_PROG_TEST_RUN
-    /// would find the packet as the run before has left it.
+    /// would find the packet as the previous run left it.
     #[xdp]
     pub(crate) fn restore(ctx: XdpContext) -> u32 {
         match restored(&ctx) {
@@ -192,12 +192,12 @@ mod programs {
         Some(())
     }
 
-    /// Removes what the timed program prepended; otherwise the headroom would be used up.
+    /// Removes the octets that the timed program prepended; otherwise the headroom would be used up.
     #[inline(always)]
     fn restore_start(ctx: &XdpContext) -> Option<()> {
         let start = START.get_ptr_mut(0)?.cast::<u64>();
         // SAFETY: this is the map's only element, two words that no other program uses meanwhile. The address goes
-        // through the map, because the verifier takes it for a number only then.
+        // through the map, so that the verifier treats it as a number.
         let moved = unsafe {
             let now = start.add(1);
             now.write_volatile(u64::from((&raw const (*ctx.ctx).data).read_volatile()));

@@ -13,8 +13,8 @@ pub struct FloodPolicy {
     pub answers: Rate,
     /// The limit on queries to the responder, from all clients together.
     pub fallback: Rate,
-    /// Nanoseconds that each recent query of a prefix takes from its tolerance in `fallback`. A prefix that asks more is
-    /// therefore cut earlier. See [`FloodPolicy::admit_fallback`].
+    /// Nanoseconds that each recent query of a prefix takes from its tolerance in `fallback`. A prefix that asks more
+    /// is therefore limited earlier. See [`FloodPolicy::admit_fallback`].
     pub fallback_penalty: u64,
     /// The share of a known prefix in recent queries. Up to it the prefix may use the reserve.
     pub fallback_share: u64,
@@ -146,7 +146,7 @@ impl FloodPolicy {
 
     /// Sets how many queries per second go up to the responder, and how many at once.
     pub fn set_fallback(&mut self, per_second: u32, burst: u32) {
-        // One more, because the penalty of a single query takes up to one away.
+        // The burst is one larger, because the penalty of a single query takes up to one away.
         self.fallback = Rate::per_second(per_second, burst.saturating_add(1));
         self.fallback_penalty = self.fallback.tolerance * 3 / 4 / FloodPolicy::DEMAND_MAX;
         self.fallback_share = u64::from(per_second / 4).clamp(1, FloodPolicy::SHARE_MAX);
@@ -158,8 +158,8 @@ impl FloodPolicy {
     /// penalty is less than its reserve.
     const SHARE_MAX: u64 = FloodPolicy::DEMAND_MAX / 4;
 
-    /// Decides whether a query may go up to the responder at this time, in nanoseconds. `demand` is the demand of the
-    /// query's prefix; `None`: the prefix is not in the table. Returns whether the query may go up, and the demand
+    /// Decides whether a query may go up to the responder at the time `now`, in nanoseconds. `demand` is the demand of
+    /// the query's prefix; `None`: the prefix is not in the table. Returns whether the query may go up, and the demand
     /// afterwards.
     ///
     /// The queries of known prefixes count only if they go up. A known prefix that asks more than its share therefore
@@ -181,9 +181,9 @@ impl FloodPolicy {
         (false, if counts { demand.one_more(now, false) } else { demand })
     }
 
-    /// Returns the limit on what goes up, for a prefix with this demand. All prefixes share one rate. A prefix with
-    /// more recent queries may use less of the burst, and an unseen prefix may use a quarter. A reserve of half the
-    /// burst is for known prefixes within their share.
+    /// Returns the limit on queries that go up, for a prefix with this demand. All prefixes share one rate. A prefix
+    /// with more recent queries may use less of the burst, and an unseen prefix may use a quarter. A reserve of half
+    /// the burst is for known prefixes within their share.
     #[inline(always)]
     fn fallback_of(&self, demand: Demand) -> Rate {
         let Rate { interval, tolerance } = self.fallback;

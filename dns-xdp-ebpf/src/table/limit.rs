@@ -1,4 +1,4 @@
-//! Limits a rate by the generic cell rate algorithm (ITU-T I.371); its state is one time. Also counts each client
+//! Limits a rate by the generic cell rate algorithm (ITU-T I.371); its state is one timestamp. Also counts each client
 //! prefix's recent queries for the responder.
 
 /// A rate, and how far a burst may exceed it.
@@ -7,7 +7,7 @@
 pub struct Rate {
     /// Nanoseconds from one admission to the next. 0: there is no limit.
     pub interval: u64,
-    /// How early an admission may come, in nanoseconds: the interval times the burst less one.
+    /// How early an admission may come, in nanoseconds: interval · (burst − 1).
     pub tolerance: u64,
 }
 
@@ -75,7 +75,8 @@ impl Demand {
     /// A prefix becomes unseen again after this many halvings without a query: about 18 minutes.
     const FORGOTTEN: u64 = 1 << 10;
 
-    /// Returns the demand at this time, in nanoseconds, and how many seconds have begun since the last query.
+    /// Returns the demand at the time `now`, in nanoseconds, and the number of seconds that have begun since the last
+    /// query.
     #[inline(always)]
     pub const fn at(self, now: u64) -> (Demand, u64) {
         let (units, last) = (now >> 20, self.0 >> Demand::LAST);
@@ -88,7 +89,7 @@ impl Demand {
         (Demand(last << Demand::LAST | self.0 & Demand::KNOWN | count), halvings)
     }
 
-    /// Returns the demand after one more query at this time; `is_known`: the prefix becomes known by it.
+    /// Returns the demand after one more query at this time; `is_known` says whether this query makes the prefix known.
     #[inline(always)]
     pub const fn one_more(self, now: u64, is_known: bool) -> Demand {
         let last = if self.is_unseen() { now >> 20 } else { self.0 >> Demand::LAST };

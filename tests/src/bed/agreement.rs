@@ -46,7 +46,7 @@ pub fn wait_for_mode(node: &Node, mode: &str) -> Result<String> {
     Ok(trouble)
 }
 
-/// Waits until these servers (from 0), have joined and see each other alive, at one epoch with one digest.
+/// Waits until these servers (from 0) have joined, see each other alive, and have one epoch and one digest.
 ///
 /// # Errors
 /// They do not agree within [`SOON`].
@@ -85,7 +85,7 @@ fn mind(view: &Value, name: &str) -> Result<(u64, String)> {
 /// Queries these servers from now on for every node's name, its name server's name and the apex.
 ///
 /// # Errors
-/// When the sockets cannot be opened.
+/// The sockets cannot be opened.
 pub fn watch(cluster: &Cluster, servers: &[usize]) -> Result<Watch> {
     let servers: Vec<IpAddr> = servers.iter().map(|server| cluster.nodes[*server].ipv4()).collect();
     let mut labels: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -93,11 +93,12 @@ pub fn watch(cluster: &Cluster, servers: &[usize]) -> Result<Watch> {
     Watch::start(&cluster.client, Question::all(&servers, &labels))
 }
 
-/// Ends the watch. Checks that every query was answered, and that each answer stayed the same. Answers with the dead
-/// address are an exception: they have to lose it, once. Returns how long after the death each server still answered
-/// it.
+/// Ends the watch. Checks that every query was answered, and that each answer stayed the same. An answer with the dead
+/// address is an exception: it has to change once, to one without that address. Returns how long after the death each
+/// server still answered the dead address.
 ///
-/// # Errors An answer failed, changed without reason, or changed back.
+/// # Errors
+/// An answer failed, changed without reason, or changed back.
 pub fn steady_but_for(watch: Watch, dead: Option<(IpAddr, Instant)>) -> Result<BTreeMap<IpAddr, Duration>> {
     let (changes, _) = watch.finish()?;
     all_answered(&changes)?;

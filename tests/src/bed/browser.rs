@@ -8,7 +8,7 @@ use crate::bed::node::Node;
 /// Opens a page and returns the standard output; `arguments` are Chromium's: `--dump-dom`, or `--screenshot=FILE`.
 ///
 /// # Errors
-/// When Chromium is missing, fails, or takes longer than a minute.
+/// Chromium is missing, fails, or takes longer than a minute.
 pub fn browse(node: &Node, url: &str, arguments: &[&str]) -> Result<String> {
     let profile = node.config.with_extension("browser");
     let mut command = Command::new("timeout");

@@ -33,7 +33,7 @@ impl Capabilities {
     /// Parses a `status` file of the kernel.
     ///
     /// # Errors
-    /// When a line is missing.
+    /// A line is missing.
     pub fn parse(status: &str) -> Result<Capabilities> {
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
@@ -54,7 +54,7 @@ impl Capabilities {
     /// Returns the capabilities of each thread of a process.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// There is no such process.
     pub fn of_threads(pid: u32) -> Result<Vec<Capabilities>> {
         let mut threads = Vec::new();
         for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 const UNIFIED: &str = "/sys/fs/cgroup";
 const MEMORY: &str = "/sys/fs/cgroup/memory";
 
-/// A control group (cgroups(7)); dropping it removes it, once nothing runs in it.
+/// A control group (cgroups(7)); a drop removes the group, once no process runs in it.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 
@@ -16,7 +16,7 @@ impl Cgroup {
     /// Makes a group of this name with a limit in octets.
     ///
     /// # Errors
-    /// When memory is not accounted for on this machine, or this is not root.
+    /// Memory is not accounted for on this machine, or this is not root.
     pub fn of_memory(name: &str, octets: u64) -> Result<Self> {
         let (root, limit) = if Path::new(MEMORY).exists() {
             (MEMORY, "memory.limit_in_bytes")

@@ -37,7 +37,7 @@ impl Client {
     /// Opens sockets that stay in `from`, even when another thread uses them. They wait 300 ms for an answer.
     ///
     /// # Errors
-    /// When they cannot be opened.
+    /// The sockets cannot be opened.
     pub fn open(from: &Namespace) -> Result<Self> {
         Client::open_with(from, SHORT_TIMEOUT)
     }
@@ -45,7 +45,7 @@ impl Client {
     /// Opens sockets as [`Client::open`] does. They wait a second for an answer.
     ///
     /// # Errors
-    /// When they cannot be opened.
+    /// The sockets cannot be opened.
     pub fn open_patient(from: &Namespace) -> Result<Self> {
         Client::open_with(from, LONG_TIMEOUT)
     }
@@ -63,7 +63,7 @@ impl Client {
     /// Asks once over UDP and returns the whole response. The query has no OPT record and no flags.
     ///
     /// # Errors
-    /// When no response comes in time, or it cannot be parsed.
+    /// No response comes in time, or the response cannot be parsed.
     pub fn ask(&self, server: IpAddr, name: &str, rtype: RecordType) -> Result<Message> {
         let query = query(name, rtype)?;
         let socket = if server.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
@@ -84,7 +84,7 @@ impl Client {
     /// Returns the addresses that `server` answers for `name`: its A or its AAAA records.
     ///
     /// # Errors
-    /// As [`Client::ask`], and when there is no such record.
+    /// The same as for [`Client::ask`], or there is no such record.
     pub fn addresses(&self, server: IpAddr, name: &str, rtype: RecordType) -> Result<Vec<IpAddr>> {
         let response = self.ask(server, name, rtype)?;
         let addresses: Vec<IpAddr> =
@@ -100,7 +100,7 @@ impl Client {
     /// Returns every address in the response, of all sections.
     ///
     /// # Errors
-    /// As [`Client::ask`].
+    /// The same as for [`Client::ask`].
     pub fn every_address(&self, server: IpAddr, name: &str, rtype: RecordType) -> Result<Vec<IpAddr>> {
         let response = self.ask(server, name, rtype)?;
         Ok(response.all_sections().filter_map(|record| record.data.ip_addr()).collect())

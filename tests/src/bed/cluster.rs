@@ -31,7 +31,7 @@ pub const CLIENT: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100)),
 ];
 
-/// The cluster; dropping it removes it, with the ends of the logs on stderr when a test is failing.
+/// The cluster. A drop removes the cluster, and shows the ends of the logs on stderr if a test is failing.
 #[derive(Debug)]
 pub struct Cluster {
     /// The nodes, in the order of the configuration.
@@ -53,7 +53,7 @@ impl Cluster {
     /// Builds the network and writes the configurations; no program runs yet.
     ///
     /// # Errors
-    /// When this is not root, or the kernel lacks veth, bridges or XDP.
+    /// The caller is not root, or the kernel lacks veth, bridges or XDP.
     pub fn lay(run: Run, plan: &Plan) -> Result<Self> {
         let mut network = Network::create(&run)?;
         let mut nodes = Vec::new();
@@ -78,7 +78,7 @@ impl Cluster {
     /// Starts the store of the plan, with nothing in it.
     ///
     /// # Errors
-    /// When the plan has none, etcd is not installed, or it does not come up.
+    /// The plan has no store, etcd is not installed, or etcd does not come up.
     pub fn start_store(&mut self) -> Result<()> {
         let access = self.store.context("the plan has no store")?;
         self.etcd = Some(Etcd::start(&self.run, &mut self.network, access)?);
@@ -88,7 +88,7 @@ impl Cluster {
     /// Writes the shared part of the configuration into the store, as an operator does once.
     ///
     /// # Errors
-    /// When the command line fails.
+    /// The command line fails.
     pub fn share(&self) -> Result<String> {
         let shared = shared_file(&self.run);
         let shared = shared.to_str().context("the file's path is no text")?;
@@ -98,7 +98,7 @@ impl Cluster {
     /// The store.
     ///
     /// # Errors
-    /// When it has not been started.
+    /// The store has not been started.
     pub fn etcd(&mut self) -> Result<&mut Etcd> {
         self.etcd.as_mut().context("there is no store")
     }
@@ -106,7 +106,8 @@ impl Cluster {
     /// Starts the store of the plan (unless it runs), every database and every daemon. Waits until all daemons see all
     /// nodes up.
     ///
-    /// # Errors One of them does not come up; [`Cluster::logs`] has details.
+    /// # Errors
+    /// A program does not come up. [`Cluster::logs`] has details.
     pub fn start(&mut self) -> Result<()> {
         if self.store.is_some() && self.etcd.is_none() {
             self.start_store()?;
@@ -125,7 +126,7 @@ impl Cluster {
     /// Waits until every daemon sees every node up.
     ///
     /// # Errors
-    /// When that takes longer than 15 s.
+    /// The wait takes longer than 15 s.
     pub fn wait_until_healthy(&self) -> Result<()> {
         for node in &self.nodes {
             wait::until(&format!("{} sees all nodes up", node.name), Duration::from_secs(15), || {
@@ -141,7 +142,7 @@ impl Cluster {
     /// Starts the server of the parent zone, with the delegation that `dns-xdp delegation show` prints.
     ///
     /// # Errors
-    /// When NSD is not installed or does not come up.
+    /// NSD is not installed or does not come up.
     pub fn delegate(&mut self) -> Result<()> {
         let delegation = self.delegation()?;
         self.parent = Some(Parent::start(&self.run, &mut self.network, &delegation)?);
@@ -151,7 +152,7 @@ impl Cluster {
     /// The lines that the parent zone needs, as the first node's configuration has them.
     ///
     /// # Errors
-    /// When the command line fails.
+    /// The command line fails.
     pub fn delegation(&self) -> Result<String> {
         let node = &self.nodes[0];
         let config = node.config.to_str().context("the configuration's path is no text")?;
@@ -161,7 +162,7 @@ impl Cluster {
     /// Starts a resolver beside the client, which resolves from the root.
     ///
     /// # Errors
-    /// When Unbound is not installed or does not come up.
+    /// Unbound is not installed or does not come up.
     pub fn resolve(&mut self) -> Result<()> {
         self.resolver = Some(Unbound::start(&self.client, &self.run.directory(), &root_hints())?);
         Ok(())
@@ -170,7 +171,7 @@ impl Cluster {
     /// A real client of the databases, which asks the resolver beside it.
     ///
     /// # Errors
-    /// When its settings cannot be written.
+    /// The client's settings cannot be written.
     pub fn redis_cli(&self) -> Result<Cli> {
         Cli::new(&self.client, &self.run.directory(), unbound::ADDRESS)
     }
@@ -179,7 +180,7 @@ impl Cluster {
     /// arguments.
     ///
     /// # Errors
-    /// When it cannot be started; its exit code is for the caller to judge.
+    /// The command cannot be started. The caller judges its exit code.
     pub fn verify(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(process::sibling("dns-xdp")?);
         command.args(["delegation", "verify", "--config"]).arg(&self.nodes[0].config);
@@ -190,7 +191,7 @@ impl Cluster {
     /// Attaches a foreign program to the interface of a node (from 0), until the link is dropped.
     ///
     /// # Errors
-    /// When there is a program already.
+    /// The interface already has a program.
     pub fn occupy(&mut self, node: usize) -> Result<XdpLink> {
         self.network.occupy(&self.nodes[node].namespace)
     }
@@ -198,7 +199,7 @@ impl Cluster {
     /// Makes every second connection to a node (from 0) over IPv4 fail, counted separately for each other station.
     ///
     /// # Errors
-    /// When its port of the switch cannot be made to lose frames.
+    /// The program that drops frames cannot be attached to the switch's port.
     pub fn halve(&mut self, node: usize) -> Result<()> {
         let node = &self.nodes[node];
         // A SYN-ACK that is sent again would break the alternation.
@@ -210,7 +211,7 @@ impl Cluster {
     /// do by default.
     ///
     /// # Errors
-    /// When it does so already.
+    /// The port drops these frames already.
     pub fn drop_replies(&self, node: usize) -> Result<()> {
         self.network.drop_replies(&self.run, &self.nodes[node].name)
     }
@@ -218,7 +219,7 @@ impl Cluster {
     /// Undoes [`Cluster::drop_replies`].
     ///
     /// # Errors
-    /// When there is nothing to undo.
+    /// The port does not drop these frames.
     pub fn let_replies_through(&mut self, node: usize) -> Result<()> {
         self.network.let_replies_through(&self.run, &self.nodes[node].name)
     }
@@ -226,7 +227,7 @@ impl Cluster {
     /// Removes a node's (from 0) interface.
     ///
     /// # Errors
-    /// When it has none.
+    /// The node has no interface.
     pub fn remove_interface(&mut self, node: usize) -> Result<()> {
         self.network.unplug(&self.run, &self.nodes[node].name)
     }
@@ -234,16 +235,16 @@ impl Cluster {
     /// Gives a node (from 0) whose interface was removed a new one with the same name and addresses.
     ///
     /// # Errors
-    /// When it has one.
+    /// The node has an interface.
     pub fn make_interface(&mut self, node: usize) -> Result<()> {
         let node = &self.nodes[node];
         self.network.connect(&self.run, &node.name, &node.namespace, &node.addresses)
     }
 
-    /// Connects a station that is none of the nodes.
+    /// Connects a station that is not a node.
     ///
     /// # Errors
-    /// When there is one of that name.
+    /// There is already a station of that name.
     pub fn plug(&mut self, station: &str, addresses: &[IpAddr]) -> Result<(Namespace, Cable)> {
         self.network.plug(&self.run, station, addresses)
     }
@@ -251,7 +252,7 @@ impl Cluster {
     /// Asks `server` once from the client's namespace, as [`Client::ask`] does, and waits a second.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// No answer comes.
     pub fn ask(&self, server: IpAddr, name: &str, rtype: RecordType) -> Result<Message> {
         Client::open_patient(&self.client)?.ask(server, name, rtype)
     }
@@ -259,7 +260,7 @@ impl Cluster {
     /// Runs the real `dig` in the client's namespace, asking `server`.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// No answer comes.
     pub fn dig(&self, server: IpAddr, arguments: &[&str]) -> Result<Reply> {
         dig(&self.client, server, arguments)
     }
@@ -267,7 +268,7 @@ impl Cluster {
     /// Opens a DNS client in the client's namespace, for queries in quick succession.
     ///
     /// # Errors
-    /// When the sockets cannot be opened.
+    /// The sockets cannot be opened.
     pub fn dns_client(&self) -> Result<Client> {
         Client::open(&self.client)
     }

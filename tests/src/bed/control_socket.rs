@@ -28,7 +28,7 @@ impl Connection {
     /// Connects as the calling user.
     ///
     /// # Errors
-    /// When no daemon listens, or this user may not connect.
+    /// No daemon listens, or this user may not connect.
     pub fn open(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket).context("no daemon listens on the control socket")?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -39,7 +39,7 @@ impl Connection {
     /// Sends one command and returns the answer with its code.
     ///
     /// # Errors
-    /// When no whole answer comes within 5 s.
+    /// No whole answer comes within 5 s.
     pub fn ask(&mut self, command: &str) -> Result<(u16, Value)> {
         self.stream.write_all(&post(command.as_bytes()))?;
         let (code, body) = self.response()?;
@@ -49,7 +49,7 @@ impl Connection {
     /// Sends all these requests and returns the code of each answer.
     ///
     /// # Errors
-    /// As [`Connection::ask`].
+    /// The same as for [`Connection::ask`].
     pub fn exchange(&mut self, requests: &[Vec<u8>]) -> Result<Vec<u16>> {
         self.stream.write_all(&requests.concat())?;
         requests.iter().map(|_| Ok(self.response()?.0)).collect()

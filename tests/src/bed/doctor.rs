@@ -32,7 +32,7 @@ pub struct Found {
 /// Runs `doctor` with its own PATH, so that programs can be missing.
 ///
 /// # Errors
-/// When it cannot be started, or prints no JSON.
+/// `doctor` cannot be started, or prints no JSON.
 pub fn look_in(node: &Node, path: &OsStr) -> Result<Vec<Found>> {
     let mut command = Command::new(process::sibling("dns-xdp")?);
     command.args(["doctor", "--json", "--config"]).arg(&node.config).env("PATH", path);
@@ -42,7 +42,7 @@ pub fn look_in(node: &Node, path: &OsStr) -> Result<Vec<Found>> {
 /// Runs `doctor` for a node.
 ///
 /// # Errors
-/// As [`look_in`].
+/// The same as for [`look_in`].
 pub fn look(node: &Node) -> Result<Vec<Found>> {
     look_in(node, &path()?)
 }
@@ -50,7 +50,7 @@ pub fn look(node: &Node) -> Result<Vec<Found>> {
 /// Reads the output of `doctor --json`.
 ///
 /// # Errors
-/// When that is no JSON.
+/// The output is no JSON.
 pub fn read(output: &Output) -> Result<Vec<Found>> {
     let stderr = || String::from_utf8_lossy(&output.stderr).into_owned();
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).with_context(stderr)?;
@@ -77,7 +77,7 @@ pub fn is_well(findings: &[Found], what: &str) -> bool {
 /// remedy.
 ///
 /// # Errors
-/// When nothing is found, there is no remedy, it fails, or it does not help.
+/// `doctor` finds no fault or no remedy, or the remedy fails or does not help.
 pub fn cure(node: &mut Node, what: &str) -> Result<String> {
     let path = path()?;
     cure_in(node, what, &path)
@@ -107,7 +107,7 @@ pub fn cure_in(node: &mut Node, what: &str, path: &OsStr) -> Result<String> {
 /// Applies a remedy: writes the line that it names, or runs it as a command.
 ///
 /// # Errors
-/// When the command fails, or there is no such section.
+/// The command fails, or there is no such section.
 pub fn apply(node: &mut Node, remedy: &str) -> Result<()> {
     let Some(line) = remedy.strip_prefix("write [") else {
         let mut command = Command::new("sh");
@@ -144,7 +144,7 @@ fn written(text: &str, section: &str, line: &str) -> Option<String> {
 /// Returns this PATH with the built programs first, as if they were installed.
 ///
 /// # Errors
-/// When they are not built.
+/// The programs are not built.
 pub fn path() -> Result<OsString> {
     let dns_xdp = process::sibling("dns-xdp")?;
     let own = dns_xdp.parent().map(Path::to_owned);

@@ -61,7 +61,7 @@ impl Etcd {
     /// Connects the members, starts them and waits until all take part.
     ///
     /// # Errors
-    /// When etcd is not installed or does not come up.
+    /// etcd is not installed or does not come up.
     pub fn start(run: &Run, network: &mut Network, access: Access) -> Result<Self> {
         let directory = run.directory();
         access.prepare(&directory)?;
@@ -83,7 +83,7 @@ impl Etcd {
     /// Starts the members that do not run, and waits until all take part.
     ///
     /// # Errors
-    /// When one does not come up.
+    /// A member does not come up.
     pub fn start_all(&mut self) -> Result<()> {
         for member in self.members.iter_mut().filter(|member| !member.is_started()) {
             member.start()?;
@@ -94,7 +94,7 @@ impl Etcd {
     /// Waits until these members (from 0) take part in the majority's decisions.
     ///
     /// # Errors
-    /// When one does not within 20 s.
+    /// A member does not take part within 20 s.
     pub fn wait_until_healthy(&self, members: &[usize]) -> Result<()> {
         for member in members.iter().map(|member| &self.members[*member]) {
             wait::until(&format!("{} takes part", member.name), ELECTION_TIMEOUT, || {
@@ -126,7 +126,7 @@ impl Etcd {
     /// `etcdctl` with all members as endpoints; returns what it writes to stdout.
     ///
     /// # Errors
-    /// When it fails.
+    /// `etcdctl` fails.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.ctl_at(&endpoints(self.access).join(","), arguments);
         self.station().succeed(&mut command)
@@ -135,12 +135,12 @@ impl Etcd {
     /// Writes these keys with their values, all at once.
     ///
     /// # Errors
-    /// When it fails.
+    /// `etcdctl` fails.
     pub fn put_all(&self, pairs: &[(String, String)]) -> Result<()> {
         let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
         let put =
             |(key, value): &(String, String)| format!("put \"{}\" \"{}\"\n", quoted(key), quoted(value));
-        // The parts: no condition, the writes, nothing otherwise.
+        // The transaction has no conditions, these writes for success, and nothing for failure.
         let request = format!("\n{}\n\n", pairs.iter().map(put).collect::<String>());
         let mut command = self.ctl_at(&endpoints(self.access).join(","), &["txn"]);
         self.station().enter(|| process::succeed(&mut command, &request))?;
@@ -165,10 +165,10 @@ impl Etcd {
         command
     }
 
-    /// A document, by its key without the prefix.
+    /// Returns a document; `key` is without the prefix.
     ///
     /// # Errors
-    /// When there is none.
+    /// There is no such document.
     pub fn read(&self, key: &str) -> Result<String> {
         let key = format!("{}/{key}", prefix());
         let value = self.ctl(&["get", &key, "--print-value-only"])?;
@@ -176,10 +176,10 @@ impl Etcd {
         Ok(value)
     }
 
-    /// Writes a document as another client than the servers.
+    /// Writes a document, as a client that is none of the servers.
     ///
     /// # Errors
-    /// No member accepts it.
+    /// No member accepts the document.
     pub fn write(&self, key: &str, value: &str) -> Result<()> {
         let key = format!("{}/{key}", prefix());
         // A write without a leader is lost, and the client gets no error.
@@ -220,7 +220,7 @@ impl Etcd {
     /// Makes the store slow: every member stands still for half of the time, until `is_over`.
     ///
     /// # Errors
-    /// When a member does not run.
+    /// A member does not run.
     pub fn hold_up(&self, is_over: &AtomicBool) -> Result<()> {
         let all = |signal| self.members.iter().try_for_each(|member| member.signal(signal));
         while !is_over.load(Ordering::Relaxed) {
@@ -235,7 +235,7 @@ impl Etcd {
     /// Saves a backup. Returns its path.
     ///
     /// # Errors
-    /// When the first member that runs does not answer.
+    /// The first member that runs does not answer.
     pub fn save(&self, name: &str) -> Result<PathBuf> {
         let file = self.directory.join(name);
         let path = file.to_str().context("the run's directory is no text")?;
@@ -265,7 +265,7 @@ impl Etcd {
     /// Cuts a node's server off from the members silently: packets in both directions are lost without an error.
     ///
     /// # Errors
-    /// When the node or a member is gone.
+    /// The node or a member is gone.
     pub fn cut_off(&self, node: &Node) -> Result<()> {
         self.at_both_ends(node, |address| {
             format!("neigh replace {address} lladdr {UNUSED_MAC} dev {INTERFACE} nud permanent\n")
@@ -275,7 +275,7 @@ impl Etcd {
     /// Ends [`Etcd::cut_off`].
     ///
     /// # Errors
-    /// When the node was not cut off.
+    /// The node was not cut off.
     pub fn join(&self, node: &Node) -> Result<()> {
         self.at_both_ends(node, |address| format!("neigh del {address} dev {INTERFACE}\n"))
     }
@@ -312,7 +312,7 @@ impl Etcd {
     /// Replaces the servers' credentials by wrong ones; a server reads them when it connects.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// The credentials cannot be written.
     pub fn spoil(&self) -> Result<()> {
         self.access.spoil(&self.directory)
     }
@@ -320,7 +320,7 @@ impl Etcd {
     /// Restores the right credentials.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// The credentials cannot be written.
     pub fn mend(&self) -> Result<()> {
         self.access.mend(&self.directory)
     }

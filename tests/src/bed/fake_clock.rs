@@ -12,10 +12,10 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// Creates a clock without an offset, kept in `directory`.
+    /// Creates a clock without an offset. Its file is in `directory`.
     ///
     /// # Errors
-    /// When libfaketime is not installed.
+    /// libfaketime is not installed.
     pub fn new(directory: &Path) -> Result<Self> {
         let clock = FakeClock { file: directory.join("clock"), library: library()? };
         clock.set(0)?;
@@ -37,10 +37,10 @@ impl FakeClock {
         .to_vec()
     }
 
-    /// Steps the clock to this many seconds before or behind the machine's clock.
+    /// Sets the clock this many seconds ahead of the machine's clock; a negative number sets it behind.
     ///
     /// # Errors
-    /// When its file cannot be replaced.
+    /// The clock's file cannot be replaced.
     pub fn set(&self, seconds: i64) -> Result<()> {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n"))

@@ -25,7 +25,7 @@ pub struct Fetched {
 /// Sends a GET request for a path.
 ///
 /// # Errors
-/// When no server listens, or no whole response comes within 5 s.
+/// No server listens, or no whole response comes within 5 s.
 pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
     let text = node.namespace.enter(|| {
         let mut stream =
@@ -44,7 +44,7 @@ pub fn fetch(node: &Node, path: &str) -> Result<Fetched> {
 /// Returns the value of one line of `/metrics`; `name` includes the labels as written there.
 ///
 /// # Errors
-/// When there is no such line.
+/// There is no such line.
 pub fn metric(node: &Node, name: &str) -> Result<f64> {
     let text = fetch(node, "/metrics")?.body;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());

@@ -11,7 +11,7 @@ use crate::bed::process;
 /// The size of the filesystem: enough for the files of a daemon, and for ext4.
 const SIZE: u64 = 16 << 20;
 
-/// An ext4 filesystem in a file, mounted below a run's directory. Dropping it thaws and unmounts it.
+/// An ext4 filesystem in a file, mounted below a run's directory. A drop thaws and unmounts the filesystem.
 #[derive(Debug)]
 pub struct Filesystem {
     mount: PathBuf,
@@ -21,7 +21,7 @@ impl Filesystem {
     /// Makes a filesystem and mounts it at `name` in `directory`.
     ///
     /// # Errors
-    /// When the machine has no loop device or no ext4.
+    /// The machine has no loop device or no ext4.
     pub fn mount(directory: &Path, name: &str) -> Result<Self> {
         let (image, mount) = (directory.join(format!("{name}.img")), directory.join(name));
         let file = File::create(&image).with_context(|| format!("cannot write {}", image.display()))?;
@@ -40,7 +40,7 @@ impl Filesystem {
     /// Freezes the filesystem: every write to it waits.
     ///
     /// # Errors
-    /// When it is frozen already.
+    /// The filesystem is frozen already.
     pub fn freeze(&self) -> Result<()> {
         process::succeed(Command::new("fsfreeze").arg("--freeze").arg(&self.mount), "")?;
         Ok(())
@@ -49,7 +49,7 @@ impl Filesystem {
     /// Thaws the filesystem: waiting writes continue.
     ///
     /// # Errors
-    /// When it is not frozen.
+    /// The filesystem is not frozen.
     pub fn thaw(&self) -> Result<()> {
         process::succeed(Command::new("fsfreeze").arg("--unfreeze").arg(&self.mount), "")?;
         Ok(())
@@ -67,7 +67,7 @@ impl Drop for Filesystem {
 /// Thaws and unmounts every filesystem below a directory. A frozen filesystem would block the removal for ever.
 ///
 /// # Errors
-/// When something cannot be unmounted.
+/// A filesystem cannot be unmounted.
 pub fn unmount_below(directory: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     mounts_below(&mounts, directory).iter().rev().try_for_each(|mount| unmount(mount))
@@ -80,7 +80,7 @@ fn mounts_below(mounts: &str, directory: &Path) -> Vec<PathBuf> {
 }
 
 fn unmount(mount: &Path) -> Result<()> {
-    // It need not be frozen.
+    // The filesystem need not be frozen.
     process::output(Command::new("fsfreeze").arg("--unfreeze").arg(mount), "")?;
     // The unmount succeeds even if a process has an open file there.
     umount2(mount, MntFlags::MNT_DETACH).with_context(|| format!("cannot unmount {}", mount.display()))

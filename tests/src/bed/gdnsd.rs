@@ -25,7 +25,7 @@ impl Gdnsd {
     /// files of gdnsd go into `directory`. `more` is the same as for [`command`].
     ///
     /// # Errors
-    /// When gdnsd is not installed, refuses its files or does not come up.
+    /// gdnsd is not installed, refuses its files or does not come up.
     pub fn start(
         namespace: &Namespace,
         directory: &Path,
@@ -61,7 +61,7 @@ impl Gdnsd {
 /// and with a file named after the zone in `zones`. `more` are stanzas after `options`.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// A file cannot be written.
 pub fn command(
     directory: &Path,
     addresses: &[IpAddr],

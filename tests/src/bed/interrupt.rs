@@ -1,4 +1,4 @@
-//! Cleans up a run after Ctrl-C and SIGTERM, as at its regular end.
+//! Removes a run after Ctrl-C or SIGTERM, as its regular end does.
 use std::sync::Once;
 use std::{process, thread};
 
@@ -11,10 +11,10 @@ use crate::bed::run;
 /// The exit code after Ctrl-C: 128 + SIGINT, as in a shell.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Has a signal remove the runs of this process before it ends. Further calls have no effect.
+/// Installs handlers that remove the runs of this process when a signal ends it. Further calls have no effect.
 ///
 /// # Errors
-/// When the signals cannot be caught.
+/// The signals cannot be caught.
 pub fn arm() -> Result<()> {
     static ARMED: Once = Once::new();
     let mut result = Ok(());

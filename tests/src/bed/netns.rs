@@ -1,4 +1,5 @@
-//! Network namespaces by name. Only the network is entered: the filesystems, bpffs among them, stay the machine's.
+//! Network namespaces by name. Only the network is entered. The filesystems, including bpffs, are still those of the
+//! machine.
 use std::fs::{self, File};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ impl Namespace {
     /// Makes a namespace, with `lo` up and IPv6 addresses that are usable at once (no duplicate address detection).
     ///
     /// # Errors
-    /// When there is one of that name, or the caller is not root.
+    /// There is already a namespace of that name, or the caller is not root.
     pub fn create(name: &str) -> Result<Self> {
         process::succeed(Command::new("ip").args(["netns", "add", name]), "")?;
         let namespace = Namespace::named(name);
@@ -59,7 +60,7 @@ impl Namespace {
     /// Runs `work` on a thread inside the namespace. Sockets opened and programs started there stay there.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, or `work` fails.
+    /// The namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = self.path();
         let inside = move || {
@@ -74,7 +75,7 @@ impl Namespace {
     /// Starts a program in the namespace.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// The program cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
         let program = command.get_program().to_owned();
         self.enter(|| command.spawn().with_context(|| format!("cannot start {}", program.display())))
@@ -83,7 +84,7 @@ impl Namespace {
     /// Runs a program in the namespace to its end.
     ///
     /// # Errors
-    /// When it cannot be started; its exit code is for the caller to judge.
+    /// The program cannot be started. The caller judges its exit code.
     pub fn output(&self, command: &mut Command) -> Result<Output> {
         self.enter(|| process::output(command, ""))
     }
@@ -91,7 +92,7 @@ impl Namespace {
     /// Runs a program in the namespace, which has to succeed, and returns what it wrote to stdout.
     ///
     /// # Errors
-    /// When it cannot be started or fails; the error holds its stderr.
+    /// The program cannot be started, or fails. The error holds its stderr.
     pub fn succeed(&self, command: &mut Command) -> Result<String> {
         self.enter(|| process::succeed(command, ""))
     }
@@ -99,7 +100,7 @@ impl Namespace {
     /// Runs lines of `ip` in the namespace, without the leading `ip`.
     ///
     /// # Errors
-    /// When a line fails.
+    /// A line fails.
     pub fn ip(&self, lines: &str) -> Result<()> {
         process::succeed(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)?;
         Ok(())
@@ -108,7 +109,7 @@ impl Namespace {
     /// Every process that lives in the namespace.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// There is no namespace of that name.
     pub fn pids(&self) -> Result<Vec<Pid>> {
         let pids = process::succeed(Command::new("ip").args(["netns", "pids", &self.name]), "")?;
         Ok(pids.lines().filter_map(|line| line.trim().parse().ok()).map(Pid::from_raw).collect())
@@ -117,7 +118,7 @@ impl Namespace {
     /// Kills every process that lives in the namespace, then deletes it with its interfaces.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// There is no namespace of that name.
     pub fn remove(&self) -> Result<()> {
         for pid in self.pids()? {
             // A process that has ended meanwhile counts as killed.

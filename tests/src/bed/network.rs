@@ -33,7 +33,7 @@ impl Network {
     /// Makes a switch without stations for `run`.
     ///
     /// # Errors
-    /// When the namespace cannot be made, or the kernel does not take the `XDP_PASS` stub.
+    /// The namespace cannot be made, or the kernel does not accept the `XDP_PASS` stub.
     pub fn create(run: &Run) -> Result<Self> {
         let mut programs = Ebpf::load(TESTBED).context("cannot load the test bed's object")?;
         for name in [PASS, HALVE] {
@@ -52,7 +52,7 @@ impl Network {
     /// Makes a station's namespace and connects it; its `eth0` has `addresses`, usable at once.
     ///
     /// # Errors
-    /// When there is a station of that name, or the devices cannot be made.
+    /// There is a station of that name, or the devices cannot be made.
     pub fn plug(&mut self, run: &Run, station: &str, addresses: &[IpAddr]) -> Result<(Namespace, Cable)> {
         let namespace = Namespace::create(run.namespace(station).name())?;
         self.connect(run, station, &namespace, addresses)?;
@@ -62,7 +62,7 @@ impl Network {
     /// Removes a station's `eth0`, and with it the cable.
     ///
     /// # Errors
-    /// When there is no such station.
+    /// There is no such station.
     pub fn unplug(&mut self, run: &Run, station: &str) -> Result<()> {
         run.namespace(station).ip(&format!("link del {INTERFACE}\n"))?;
         let pin = port_pin(run, station);
@@ -72,7 +72,7 @@ impl Network {
     /// Gives a station an `eth0` with these addresses, usable at once, and connects it.
     ///
     /// # Errors
-    /// When it has one, or the devices cannot be made.
+    /// The station already has an `eth0`, or the devices cannot be made.
     pub fn connect(
         &mut self,
         run: &Run,
@@ -99,7 +99,7 @@ impl Network {
     /// Attaches a foreign program to a station's `eth0`, until the link is dropped.
     ///
     /// # Errors
-    /// When there is a program already.
+    /// The interface already has a program.
     pub fn occupy(&mut self, station: &Namespace) -> Result<XdpLink> {
         let programs = &mut self.programs;
         station.enter(move || {
@@ -112,13 +112,13 @@ impl Network {
     /// Makes every second IPv4 connection to a station fail, counted for each source station: the SYN-ACK is lost.
     ///
     /// # Errors
-    /// When there is no such station.
+    /// There is no such station.
     pub fn halve(&mut self, run: &Run, station: &str) -> Result<()> {
         let pin = port_pin(run, station);
         let pinned = PinnedLink::from_pin(&pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let program = program(&mut self.programs, HALVE)?;
         let id = program.attach_to_link(FdLink::from(pinned).try_into()?)?;
-        // The pin keeps the link.
+        // The pin keeps the link alive.
         drop(program.take_link(id)?);
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Network {
     /// Detaches the program from a station's port. The port then drops the frames that the station sends with `XDP_TX`.
     ///
     /// # Errors
-    /// When there is no such station.
+    /// There is no such station.
     pub fn drop_replies(&self, run: &Run, station: &str) -> Result<()> {
         let pin = port_pin(run, station);
         fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
@@ -136,7 +136,7 @@ impl Network {
     /// program itself.
     ///
     /// # Errors
-    /// When there is no such station, or its port has a program.
+    /// There is no such station, or its port has a program.
     pub fn let_replies_through(&mut self, run: &Run, station: &str) -> Result<()> {
         let pin = port_pin(run, station);
         let programs = &mut self.programs;
@@ -172,7 +172,7 @@ impl Cable {
     /// Pulls the cable: the station loses its carrier and keeps its addresses.
     ///
     /// # Errors
-    /// When the switch is gone.
+    /// The switch is gone.
     pub fn pull(&self) -> Result<()> {
         self.switch.ip(&format!("link set {} down\n", self.station))
     }
@@ -180,7 +180,7 @@ impl Cable {
     /// Puts the cable back.
     ///
     /// # Errors
-    /// When the switch is gone.
+    /// The switch is gone.
     pub fn put_back(&self) -> Result<()> {
         self.switch.ip(&format!("link set {} up\n", self.station))
     }

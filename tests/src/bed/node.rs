@@ -97,7 +97,7 @@ impl Node {
     /// Starts the database that the probes connect to.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// The database does not come up.
     pub fn start_database(&mut self) -> Result<()> {
         self.database = Some(match self.database_program {
             DatabaseProgram::Redis => {
@@ -117,7 +117,7 @@ impl Node {
     /// Kills the database, as a crash would.
     ///
     /// # Errors
-    /// When it is not running.
+    /// The database is not running.
     pub fn kill_database(&mut self) -> Result<()> {
         end(self.database.take().context("no database is running")?)
     }
@@ -125,7 +125,7 @@ impl Node {
     /// Starts the daemon and waits for its first full round of probes.
     ///
     /// # Errors
-    /// When it ends or does not answer on its control socket.
+    /// The daemon ends, or does not answer on its control socket.
     pub fn start(&mut self) -> Result<()> {
         self.spawn(&[])?;
         self.wait_until_ready()
@@ -134,7 +134,7 @@ impl Node {
     /// Starts the daemon with more arguments to `run`, and does not wait.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// The program cannot be started.
     pub fn spawn(&mut self, arguments: &[&str]) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot open {}", self.log.display()))?;
@@ -144,7 +144,7 @@ impl Node {
     /// Like [`Node::spawn`], with another destination of the log.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// The program cannot be started.
     pub fn spawn_with_log(&mut self, arguments: &[&str], log: Stdio) -> Result<()> {
         // The daemon has no terminal: a Ctrl-C is for the process that started the cluster.
         let mut command = self.daemon_command(arguments)?;
@@ -156,7 +156,7 @@ impl Node {
     /// Waits until the daemon has a verdict about every node.
     ///
     /// # Errors
-    /// When it ends before or takes too long; [`Cluster::logs`](crate::bed::cluster::Cluster::logs) says more.
+    /// The daemon ends too early or takes too long. [`Cluster::logs`](crate::bed::cluster::Cluster::logs) shows why.
     pub fn wait_until_ready(&mut self) -> Result<()> {
         let mut child = self.daemon.take().context("no daemon is running")?;
         let looked = wait::until(&format!("{} is ready", self.name), self.patience, || {
@@ -180,7 +180,7 @@ impl Node {
     /// Runs a daemon that is expected to refuse and end.
     ///
     /// # Errors
-    /// When it cannot be started, or is still running after 15 s.
+    /// The daemon cannot be started, or is still running after 15 s.
     pub fn run_to_the_end(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = self.daemon_command(arguments)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -210,7 +210,7 @@ impl Node {
     /// The process of the daemon.
     ///
     /// # Errors
-    /// When it is not running.
+    /// The daemon is not running.
     pub fn daemon(&self) -> Result<Pid> {
         let child = self.daemon.as_ref().context("no daemon is running")?;
         Ok(Pid::from_raw(child.id().try_into()?))
@@ -219,7 +219,7 @@ impl Node {
     /// Sends the daemon a signal.
     ///
     /// # Errors
-    /// When it is not running.
+    /// The daemon is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.daemon()?, signal).context("cannot signal the daemon")
     }
@@ -227,7 +227,7 @@ impl Node {
     /// Sends the daemon a signal and waits until it has ended.
     ///
     /// # Errors
-    /// When it is not running or goes on for 15 s.
+    /// The daemon is not running, or has not ended after 15 s.
     pub fn stop(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.signal(signal)?;
         let mut child = self.daemon.take().context("no daemon is running")?;
@@ -246,7 +246,7 @@ impl Node {
     /// Starts a daemon that takes over from the running one, and waits until the old one has ended.
     ///
     /// # Errors
-    /// When the old one goes on for 15 s or the new one does not come up.
+    /// The old daemon has not ended after 15 s, or the new one does not come up.
     pub fn replace(&mut self) -> Result<()> {
         let mut old = self.daemon.take().context("no daemon is running")?;
         self.spawn(&["--replace"])?;
@@ -260,7 +260,7 @@ impl Node {
     /// Pulls only the cable: the node lives and reaches no other station.
     ///
     /// # Errors
-    /// When the switch is gone.
+    /// The switch is gone.
     pub fn pull_cable(&self) -> Result<()> {
         self.cable()?.pull()
     }
@@ -268,7 +268,7 @@ impl Node {
     /// Puts the cable back.
     ///
     /// # Errors
-    /// When the switch is gone.
+    /// The switch is gone.
     pub fn put_cable_back(&self) -> Result<()> {
         self.cable()?.put_back()
     }
@@ -280,7 +280,7 @@ impl Node {
     /// Kills the node: pulls the cable, kills database and daemon.
     ///
     /// # Errors
-    /// When it was not alive.
+    /// The node was not alive.
     pub fn die(&mut self) -> Result<()> {
         self.cable()?.pull()?;
         self.kill_database()?;
@@ -291,7 +291,7 @@ impl Node {
     /// Brings the node back: cable, database, daemon.
     ///
     /// # Errors
-    /// When one of them does not come up.
+    /// The database or the daemon does not come up.
     pub fn come_back(&mut self) -> Result<()> {
         self.cable()?.put_back()?;
         self.start_database()?;
@@ -301,7 +301,7 @@ impl Node {
     /// Runs a verb of the command line against this node's daemon.
     ///
     /// # Errors
-    /// When it cannot be started; its exit code is for the caller to judge.
+    /// The program cannot be started. The caller judges its exit code.
     pub fn cli(&self, arguments: &[&str]) -> Result<Output> {
         self.namespace.output(&mut self.cli_command(arguments)?)
     }
@@ -309,7 +309,7 @@ impl Node {
     /// Starts a verb of the command line that runs for a while; its output is kept for the caller.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// The program cannot be started.
     pub fn cli_start(&self, arguments: &[&str]) -> Result<Child> {
         let mut command = self.cli_command(arguments)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -325,7 +325,7 @@ impl Node {
     /// Runs a verb that has to succeed, and returns its stdout.
     ///
     /// # Errors
-    /// When it fails; the error holds its stderr.
+    /// The verb fails. The error holds its stderr.
     pub fn cli_ok(&self, arguments: &[&str]) -> Result<String> {
         let output = self.cli(arguments)?;
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -336,7 +336,7 @@ impl Node {
     /// `status --json`.
     ///
     /// # Errors
-    /// When the daemon does not answer.
+    /// The daemon does not answer.
     pub fn status(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.cli_ok(&["status", "--json"])?)?)
     }
@@ -344,7 +344,7 @@ impl Node {
     /// Returns the guaranteed time from a death to the verdict, as `status` shows it.
     ///
     /// # Errors
-    /// When the daemon does not answer.
+    /// The daemon does not answer.
     pub fn promise(&self) -> Result<Duration> {
         let status = self.status()?;
         let promise = status["promise"]["detect_ms"].as_u64();
@@ -354,7 +354,7 @@ impl Node {
     /// `stats --json`.
     ///
     /// # Errors
-    /// When the daemon does not answer, or the counters are not where the contract puts them.
+    /// The daemon does not answer, or the counters are not where the contract puts them.
     pub fn stats(&self) -> Result<Stats> {
         let stats: Value = serde_json::from_str(&self.cli_ok(&["stats", "--json"])?)?;
         let part = |name: &str| {
@@ -366,7 +366,7 @@ impl Node {
     /// Whether an XDP program is attached to any of its interfaces.
     ///
     /// # Errors
-    /// When the namespace is gone.
+    /// The namespace is gone.
     pub fn has_xdp(&self) -> Result<bool> {
         let mut command = Command::new("ip");
         command.args(["-n", self.namespace.name(), "-json", "link", "show"]);
@@ -374,7 +374,7 @@ impl Node {
         Ok(links.as_array().is_some_and(|links| links.iter().any(|link| link.get("xdp").is_some())))
     }
 
-    /// Returns what is left of its daemon: an attached program, pins, the control socket.
+    /// Returns the leftovers of its daemon: an attached program, pins, the control socket.
     ///
     /// # Errors
     /// The leftovers cannot be listed.
@@ -395,7 +395,7 @@ impl Node {
     /// Changes the configuration file on disk; the daemon reads it by `reload`.
     ///
     /// # Errors
-    /// When `from` is not in it.
+    /// The file does not contain `from`.
     pub fn edit_config(&self, from: &str, to: &str) -> Result<()> {
         let text = self.config_text()?;
         ensure!(text.contains(from), "{} does not hold {from:?}", self.config.display());
@@ -405,7 +405,7 @@ impl Node {
     /// The configuration file as it is on disk.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// The file cannot be read.
     pub fn config_text(&self) -> Result<String> {
         fs::read_to_string(&self.config).with_context(|| format!("cannot read {}", self.config.display()))
     }
@@ -448,7 +448,7 @@ impl Stats {
 /// The `health` of every node in a `status --json`, in the order of the configuration.
 ///
 /// # Errors
-/// When the status has no nodes.
+/// The status has no nodes.
 pub fn healths(status: &Value) -> Result<Vec<&str>> {
     let nodes = status["nodes"].as_array().ok_or_else(|| anyhow!("status has no nodes: {status}"))?;
     Ok(nodes.iter().map(|node| node["health"].as_str().unwrap_or("missing")).collect())

@@ -33,11 +33,11 @@ pub struct Nsd {
 }
 
 impl Nsd {
-    /// Starts NSD on port 53 of `addresses` and waits for its first answer, about the first of `zones`. Its files go
+    /// Starts NSD on port 53 of `addresses` and waits for its first answer, about the first of `zones`. NSD's files go
     /// into `directory`.
     ///
     /// # Errors
-    /// When NSD is not installed, refuses a zone or does not come up.
+    /// NSD is not installed, refuses a zone or does not come up.
     pub fn start(
         namespace: &Namespace,
         directory: &Path,
@@ -74,7 +74,7 @@ impl Nsd {
 /// Writes the files of NSD and returns its command. `more` are further lines of its configuration's `server:`.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// A file cannot be written.
 pub fn command(directory: &Path, addresses: &[IpAddr], zones: &[Zone<'_>], more: &str) -> Result<Command> {
     let file = |name: &str| directory.join(name);
     for (index, zone) in zones.iter().enumerate() {

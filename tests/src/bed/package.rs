@@ -20,7 +20,7 @@ impl Installed {
     /// Builds and installs the package. The maintainer's scripts run with this root.
     ///
     /// # Errors
-    /// When either fails.
+    /// The build or the installation fails.
     pub fn install(run: &Run) -> Result<Self> {
         let root = run.directory().join("root");
         let dpkg = root.join("var/lib/dpkg");
@@ -45,7 +45,7 @@ impl Installed {
     /// The daemon's user and group, which the package has made.
     ///
     /// # Errors
-    /// When it has not.
+    /// The user or the group does not exist.
     pub fn user(&self) -> Result<(u32, u32)> {
         let users = fs::read_to_string(self.path("etc/passwd")).context("the package has made no user")?;
         let user = users.lines().find_map(|line| line.strip_prefix("dns-xdp:"));
@@ -58,7 +58,7 @@ impl Installed {
     /// it.
     ///
     /// # Errors
-    /// When the filesystem cannot be mounted, or the rules cannot be followed.
+    /// The filesystem cannot be mounted, or the rules cannot be followed.
     pub fn prepare(&self) -> Result<Bpffs> {
         let bpffs = Bpffs::mount(self.path("sys/fs/bpf"))?;
         let root = format!("--root={}", self.root.display());
@@ -76,7 +76,7 @@ impl Installed {
     /// Returns the command that starts a daemon as the unit does: with its user and its capabilities.
     ///
     /// # Errors
-    /// When the unit gives none.
+    /// The unit has no capabilities, or the package has made no user.
     pub fn wrapper(&self) -> Result<Vec<String>> {
         let unit = self.path("usr/lib/systemd/system/dns-xdp.service");
         let unit = fs::read_to_string(&unit).with_context(|| format!("cannot read {}", unit.display()))?;
@@ -104,7 +104,7 @@ impl Installed {
     /// Removes the package with its configuration.
     ///
     /// # Errors
-    /// When dpkg does not.
+    /// dpkg does not remove the package.
     pub fn purge(&self) -> Result<()> {
         self.dpkg(&["--purge".as_ref(), "dns-xdp".as_ref()])
     }

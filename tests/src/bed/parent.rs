@@ -28,7 +28,7 @@ impl Parent {
     /// Starts the server in its own station and waits for its first answer. `delegation` is lines of its zone file.
     ///
     /// # Errors
-    /// When NSD is not installed, refuses the delegation or does not come up.
+    /// NSD is not installed, refuses the delegation or does not come up.
     pub fn start(run: &Run, network: &mut Network, delegation: &str) -> Result<Self> {
         let (namespace, _) = network.plug(run, "parent", &ADDRESSES)?;
         let directory = run.directory();
@@ -39,7 +39,7 @@ impl Parent {
     /// Changes the delegation.
     ///
     /// # Errors
-    /// As [`Parent::start`].
+    /// The same as for [`Parent::start`].
     pub fn change(&mut self, delegation: &str) -> Result<()> {
         self.server.end();
         self.server = serve(&self.namespace, &self.directory, delegation)?;

@@ -48,14 +48,14 @@ impl Plan {
             .line("health", "timeout = \"300ms\"")
     }
 
-    /// Has the servers share the shared sections through etcd.
+    /// Makes the servers share the shared sections through etcd.
     #[must_use]
     pub fn on_etcd(mut self, access: Access) -> Self {
         self.store = Some(access);
         self
     }
 
-    /// Has every node serve these interfaces instead of `eth0`.
+    /// Makes every node serve these interfaces instead of `eth0`.
     #[must_use]
     pub fn on(mut self, interfaces: &[&str]) -> Self {
         self.interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();

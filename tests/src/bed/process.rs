@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 /// Runs `command` to its end with `input` on its stdin.
 ///
 /// # Errors
-/// When it cannot be started; its exit code is for the caller to judge.
+/// The program cannot be started. The caller judges its exit code.
 pub fn output(command: &mut Command, input: &str) -> Result<Output> {
     let line = line(command);
     let mut child = command
@@ -27,7 +27,7 @@ pub fn output(command: &mut Command, input: &str) -> Result<Output> {
 /// Runs `command`, which has to succeed, and returns what it wrote to stdout.
 ///
 /// # Errors
-/// When it cannot be started or fails; the error holds its stderr.
+/// The program cannot be started, or fails. The error holds its stderr.
 pub fn succeed(command: &mut Command, input: &str) -> Result<String> {
     let output = output(command, input)?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -46,7 +46,7 @@ pub fn tail(log: &Path, lines: usize) -> String {
 /// The path of a binary of this workspace, built into the same directory as the running one.
 ///
 /// # Errors
-/// When it has not been built.
+/// The binary has not been built.
 pub fn sibling(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where the running program is")?;
     let directory = this.parent().context("the running program has no directory")?;

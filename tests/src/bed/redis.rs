@@ -24,11 +24,11 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 /// The longest time of one check whether it listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts a server in a namespace and waits until it accepts connections. It announces the first of these addresses,
-/// and keeps nothing on disk. Its log is the file `name`.redis.log in `directory`.
+/// Starts a server in a namespace and waits until it accepts connections. The server announces the first of these
+/// addresses, and keeps nothing on disk. Its log is the file `name`.redis.log in `directory`.
 ///
 /// # Errors
-/// When redis-server is not installed or does not listen.
+/// redis-server is not installed or does not listen.
 pub fn start(
     namespace: &Namespace,
     directory: &Path,
@@ -66,7 +66,7 @@ impl Cli {
     /// Writes the settings of the client's own `/etc` into `directory`.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// The settings cannot be written.
     pub fn new(namespace: &Namespace, directory: &Path, resolver: IpAddr) -> Result<Self> {
         let etc = directory.join("etc");
         fs::create_dir_all(&etc).with_context(|| format!("cannot make {}", etc.display()))?;
@@ -80,12 +80,12 @@ impl Cli {
     /// Runs `work` on a thread whose programs see the namespace and the settings.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, or `work` fails.
+    /// The namespace cannot be entered, or `work` fails.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.namespace.enter(|| {
             unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
             let none = None::<&str>;
-            // Without this the machine would see the next mount.
+            // Without this call, the next mount would be visible on the whole machine.
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
                 .context("cannot make the mounts private")?;
             mount(Some(&self.etc), "/etc", none, MsFlags::MS_BIND, none)

@@ -43,7 +43,7 @@ const IPV4_UNREACHABLE: u8 = 3;
 const IPV6_UNREACHABLE: u8 = 1;
 const RETURNED: usize = 512;
 
-/// The router; dropping it ends its refusals.
+/// The router. A drop ends its refusals.
 #[derive(Debug)]
 pub struct Router {
     /// The namespace of the router.
@@ -66,7 +66,7 @@ impl Router {
     /// Connects the router and the far host, and gives each node the route to it.
     ///
     /// # Errors
-    /// When this is not root.
+    /// The caller is not root.
     pub fn start(cluster: &mut Cluster) -> Result<Self> {
         let (namespace, _) = cluster.plug("router", &[NEAR_SIDE, FAR_SIDE].concat())?;
         let (far, _) = cluster.plug("far", &FAR)?;
@@ -99,7 +99,7 @@ impl Router {
     /// Refuses all packets to the far host with this code of "destination unreachable".
     ///
     /// # Errors
-    /// When the namespace is gone.
+    /// The namespace is gone.
     pub fn refuse(&self, code: u8) -> Result<()> {
         self.forward(false)?;
         lock(&self.refused).code = Some(code);
@@ -109,7 +109,7 @@ impl Router {
     /// Forwards packets again.
     ///
     /// # Errors
-    /// When the namespace is gone.
+    /// The namespace is gone.
     pub fn open(&self) -> Result<()> {
         lock(&self.refused).code = None;
         self.forward(true)

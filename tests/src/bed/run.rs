@@ -18,7 +18,7 @@ const BPFFS: &str = "/sys/fs/bpf";
 /// be used again.
 const LOCK: &str = "lock";
 
-/// The guard of a run: dropping it removes everything with its name, unless it is kept.
+/// The guard of a run. A drop removes everything with the run's name, unless the run is kept.
 #[derive(Debug)]
 pub struct Run {
     name: String,
@@ -30,7 +30,7 @@ impl Run {
     /// Creates a run that ends with this process, even by an interrupt. Removes leftovers of killed processes.
     ///
     /// # Errors
-    /// When its directory cannot be made, which takes root.
+    /// The run's directory cannot be made. Only root can make it.
     pub fn unique() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         interrupt::arm()?;
@@ -51,7 +51,7 @@ impl Run {
     /// Creates a run with this name, such as the lab's.
     ///
     /// # Errors
-    /// When there is one already, or its directory cannot be made.
+    /// There is already a run of this name, or the run's directory cannot be made.
     pub fn named(name: &str) -> Result<Self> {
         let mut run = Run::existing(name);
         make(&run.directory())?;
@@ -95,7 +95,7 @@ impl Run {
         self.kept = true;
     }
 
-    /// Whether it outlives its guard.
+    /// Whether the run outlives its guard.
     pub fn is_kept(&self) -> bool {
         self.kept
     }
@@ -103,7 +103,7 @@ impl Run {
     /// Ends every process in the run's namespaces and removes them, the pins and the files.
     ///
     /// # Errors
-    /// When something cannot be removed.
+    /// Something cannot be removed.
     pub fn remove(&self) -> Result<()> {
         // An interrupt and the end of a test may call this at the same time.
         static REMOVING: Mutex<()> = Mutex::new(());
@@ -138,7 +138,7 @@ impl Drop for Run {
 /// Removes every run of this process.
 ///
 /// # Errors
-/// When something of one cannot be removed.
+/// Something of a run cannot be removed.
 pub fn remove_own() -> Result<()> {
     for name in names()? {
         if owner(&name) == Some(process::id()) {

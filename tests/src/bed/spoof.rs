@@ -24,7 +24,7 @@ impl Spoofer {
     /// Opens the sockets, which stay in `from`.
     ///
     /// # Errors
-    /// When this is not root.
+    /// The caller is not root.
     pub fn open(from: &Namespace) -> Result<Self> {
         let open = |family| {
             socket(family, SockType::Raw, SockFlag::empty(), SockProtocol::Raw)
@@ -36,7 +36,7 @@ impl Spoofer {
     /// Sends a message that seems to come from `source`; both addresses are of one family.
     ///
     /// # Errors
-    /// When there is no way to the destination.
+    /// There is no route to the destination.
     pub fn send(&self, source: SocketAddr, destination: SocketAddr, message: &[u8]) -> Result<()> {
         self.send_datagram(&Spoofer::datagram(source, destination, message))
     }
@@ -58,7 +58,7 @@ impl Spoofer {
     /// Sends a datagram unchanged, except for its Ethernet header.
     ///
     /// # Errors
-    /// When there is no way to the destination.
+    /// There is no route to the destination.
     pub fn send_datagram(&self, datagram: &Datagram) -> Result<()> {
         let Datagram { source, destination, .. } = datagram;
         let descriptor = &self.sockets[usize::from(destination.is_ipv6())];

@@ -1,4 +1,4 @@
-//! `strace`, which lists the calls that a program makes and has the kernel refuse one of them.
+//! `strace`, which lists the calls of a program and can make the kernel refuse one of them.
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -23,13 +23,14 @@ pub fn injecting(error: &str, numbers: &str) -> Vec<String> {
     vec!["-e".to_owned(), format!("inject=bpf:error={error}:when={numbers}")]
 }
 
-/// Returns the command that starts a daemon under strace. The daemon keeps its parent.
+/// Returns the command that starts a daemon under strace. The tracer runs beside the daemon, so the daemon's parent
+/// stays the same.
 pub fn wrapper(trace: &Path, arguments: &[String]) -> Vec<String> {
     let own = ["strace", "-D", "-f", "-e", "trace=bpf", "-o"].map(String::from);
     own.into_iter().chain([trace.display().to_string()]).chain(arguments.iter().cloned()).collect()
 }
 
-/// A tracer of a program that runs already; dropping it detaches it.
+/// A tracer of a program that runs already. A drop detaches the tracer.
 #[derive(Debug)]
 pub struct Attached {
     child: Child,
@@ -41,7 +42,7 @@ impl Attached {
     /// Attaches to all threads of a process.
     ///
     /// # Errors
-    /// When strace is not installed, or may not.
+    /// strace is not installed, or is not permitted to trace the process.
     pub fn to(pid: &str, trace: &Path, arguments: &[String]) -> Result<Self> {
         let mut command = Command::new("strace");
         command.args(["-f", "-e", "trace=bpf", "-p", pid, "-o"]).arg(trace).args(arguments);
@@ -68,7 +69,7 @@ impl Drop for Attached {
 /// The calls in a trace, made by the thread of the first call.
 ///
 /// # Errors
-/// When there is no trace.
+/// There is no trace.
 pub fn calls(trace: &Path) -> Result<Vec<Call>> {
     let text = fs::read(trace).with_context(|| format!("cannot read {}", trace.display()))?;
     let text = String::from_utf8_lossy(&text);
@@ -85,7 +86,7 @@ pub fn calls(trace: &Path) -> Result<Vec<Call>> {
 /// The call that was made to fail, if there was one.
 ///
 /// # Errors
-/// When there is no trace.
+/// There is no trace.
 pub fn injected(trace: &Path) -> Result<Option<Call>> {
     Ok(calls(trace)?.into_iter().find(|call| call.line.ends_with("(INJECTED)")))
 }

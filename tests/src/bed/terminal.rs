@@ -11,7 +11,7 @@ use crate::bed::wait;
 /// The longest time until a program draws or obeys a key.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The running terminal; dropping it ends it and what runs in it.
+/// The running terminal. A drop ends the terminal and its programs.
 #[derive(Debug)]
 pub struct Terminal {
     socket: PathBuf,
@@ -21,7 +21,7 @@ impl Terminal {
     /// Opens a terminal whose server listens on `socket`, with a shell that prints `$` when it is ready.
     ///
     /// # Errors
-    /// When there is no tmux.
+    /// tmux is not installed.
     pub fn open(socket: PathBuf, (columns, lines): (u16, u16)) -> Result<Self> {
         let terminal = Terminal { socket };
         let (columns, lines) = (columns.to_string(), lines.to_string());
@@ -34,7 +34,7 @@ impl Terminal {
     /// Types a line.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// The terminal is gone.
     pub fn line(&self, line: &str) -> Result<()> {
         self.tmux(&["send-keys", "-l", line])?;
         self.key("Enter")
@@ -43,15 +43,15 @@ impl Terminal {
     /// Presses a key, as tmux calls it: `q`, `C-c`, `Down`.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// The terminal is gone.
     pub fn key(&self, key: &str) -> Result<()> {
         self.tmux(&["send-keys", key]).map(drop)
     }
 
-    /// Gives it another size.
+    /// Gives the terminal another size.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// The terminal is gone.
     pub fn resize(&self, (columns, lines): (u16, u16)) -> Result<()> {
         let (columns, lines) = (columns.to_string(), lines.to_string());
         self.tmux(&["resize-window", "-x", &columns, "-y", &lines]).map(drop)
@@ -60,7 +60,7 @@ impl Terminal {
     /// Returns the screen.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// The terminal is gone.
     pub fn screen(&self) -> Result<String> {
         self.tmux(&["capture-pane", "-p"])
     }
@@ -68,7 +68,7 @@ impl Terminal {
     /// Returns the screen with the escape sequences of its colours.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// The terminal is gone.
     pub fn coloured(&self) -> Result<String> {
         self.tmux(&["capture-pane", "-e", "-p"])
     }
@@ -76,7 +76,7 @@ impl Terminal {
     /// Waits until a text is on the screen, and returns the screen.
     ///
     /// # Errors
-    /// When it is not within 10 s; the error shows the screen.
+    /// The text is not on the screen within 10 s. The error shows the screen.
     pub fn wait_for(&self, text: &str) -> Result<String> {
         let shown = wait::until(&format!("the terminal shows {text:?}"), SOON, || {
             let screen = self.screen()?;

@@ -24,11 +24,11 @@ pub struct Unbound {
 }
 
 impl Unbound {
-    /// Starts it and waits until it answers for a name that it knows by itself. `root_hints` is a zone file's text; its
-    /// files go into `directory`.
+    /// Starts Unbound and waits until it answers for a name that needs no other server. `root_hints` is a zone file's
+    /// text. Unbound's files go into `directory`.
     ///
     /// # Errors
-    /// When Unbound is not installed or does not come up.
+    /// Unbound is not installed or does not come up.
     pub fn start(namespace: &Namespace, directory: &Path, root_hints: &str) -> Result<Self> {
         let (hints, config) = (directory.join("root.hints"), directory.join("unbound.conf"));
         fs::write(&hints, root_hints).with_context(|| format!("cannot write {}", hints.display()))?;

@@ -17,7 +17,7 @@ pub const SOON: Duration = Duration::from_secs(8);
 /// Waits until all `servers` answer the same other address for the dead node's name.
 ///
 /// # Errors
-/// When they do not within [`SOON`].
+/// The servers do not agree within [`SOON`].
 pub fn agreed_substitute(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<IpAddr> {
     let dns = cluster.dns_client()?;
     let dead = &cluster.nodes[dead];
@@ -36,7 +36,7 @@ pub fn agreed_substitute(cluster: &Cluster, servers: &[usize], dead: usize) -> R
 /// Checks that the dead address is in no section of any response, for any name.
 ///
 /// # Errors
-/// When one of `servers` answers it, or does not answer at all.
+/// One of `servers` answers the dead address, or does not answer.
 pub fn no_server_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> Result<()> {
     let dns = cluster.dns_client()?;
     let dead = &cluster.nodes[dead];
@@ -60,7 +60,7 @@ pub fn no_server_answers(cluster: &Cluster, servers: &[usize], dead: usize) -> R
 /// Waits until a server answers this address and no other for a name below the zone.
 ///
 /// # Errors
-/// When it does not within `limit`.
+/// The server does not answer this address within `limit`.
 pub fn wait_for_address(
     cluster: &Cluster,
     server: usize,

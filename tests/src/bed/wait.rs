@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow};
 
-/// The time between two looks.
+/// The time between two calls.
 pub const POLL: Duration = Duration::from_millis(20);
 
-/// Looks every [`POLL`] until `look` succeeds, and returns what it saw with the time that it took.
+/// Calls `look` every [`POLL`] until it succeeds. Returns its result and the time that passed.
 ///
 /// # Errors
-/// The last error of `look` when `limit` has passed.
+/// `look` does not succeed within `limit`. The error is its last one.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T>) -> Result<(T, Duration)> {
     let start = Instant::now();
     loop {
@@ -26,7 +26,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T>
 /// Calls `each` repeatedly, on its own thread, while `change` is made.
 ///
 /// # Errors
-/// Those of `change`, and the first of `each`, which is not called again after it.
+/// `change` fails, or `each` fails. After its first error, `each` is not called again.
 pub fn meanwhile(
     mut each: impl FnMut() -> Result<()> + Send,
     change: impl FnOnce() -> Result<()>,

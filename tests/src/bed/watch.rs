@@ -18,7 +18,7 @@ use crate::bed::plan::ZONE;
 /// The pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The running client; dropping it ends it.
+/// The running client. A drop ends the client.
 #[derive(Debug)]
 pub struct Watch {
     changes: Receiver<Change>,
@@ -107,7 +107,7 @@ impl Watch {
     /// Asks all `questions` in turn from now on, over UDP from sockets in `from`.
     ///
     /// # Errors
-    /// When the sockets cannot be opened.
+    /// The sockets cannot be opened.
     pub fn start(from: &Namespace, questions: Vec<Question>) -> Result<Self> {
         let dns = Client::open(from)?;
         let is_over = Arc::new(AtomicBool::new(false));
@@ -119,7 +119,7 @@ impl Watch {
         Ok(Watch { changes, is_over, client: Some(client) })
     }
 
-    /// Waits for the next change that satisfies `is_it`, and drops earlier ones.
+    /// Waits for the next change that satisfies `is_it`, and drops earlier changes.
     ///
     /// # Errors
     /// It does not come within `limit`, or an answer has a fault.
@@ -139,7 +139,7 @@ impl Watch {
     /// Ends the watch. Returns the changes that no caller has waited for, and the number of queries.
     ///
     /// # Errors
-    /// When the client has panicked.
+    /// The client has panicked.
     pub fn finish(mut self) -> Result<(Vec<Change>, Pauses)> {
         self.is_over.store(true, Ordering::Relaxed);
         let client = self.client.take().context("it is finished once")?;
@@ -187,7 +187,7 @@ pub fn since(changes: &[Change], moment: Instant) -> impl Iterator<Item = &Chang
 /// Checks that every answer had an address.
 ///
 /// # Errors
-/// The first answer without one.
+/// An answer has no address. The error names the first such answer.
 pub fn all_answered(changes: &[Change]) -> Result<()> {
     ensure!(!changes.is_empty(), "nothing was asked");
     match changes.iter().find(|change| change.answer.is_err()) {

@@ -29,7 +29,7 @@ pub struct Page {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// The server; dropping it ends it.
+/// The server. A drop ends the server.
 #[derive(Debug)]
 pub struct Web {
     page: Arc<Mutex<Page>>,
@@ -41,7 +41,7 @@ impl Web {
     /// Serves every path on `port`, over IPv4 and IPv6.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// The port is taken.
     pub fn start(on: &Namespace, port: u16, page: Page) -> Result<Self> {
         let listener = on.enter(|| {
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port));
@@ -116,7 +116,7 @@ impl Authority {
     /// Creates a random authority.
     ///
     /// # Errors
-    /// When there is no randomness.
+    /// The machine has no source of randomness.
     pub fn new() -> Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -128,7 +128,7 @@ impl Authority {
     /// Writes its own certificate, for `ca`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         std::fs::write(path, &self.pem).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -136,7 +136,7 @@ impl Authority {
     /// Returns the TLS configuration of a server named `host`. The certificate may be expired.
     ///
     /// # Errors
-    /// When `host` is none.
+    /// `host` is not a valid name.
     pub fn certify(&self, host: &str, expired: bool) -> Result<Arc<ServerConfig>> {
         let (certificate, key) = self.issue(&[host.to_owned()], expired)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
@@ -149,7 +149,7 @@ impl Authority {
     /// Writes a certificate for all of `hosts`, and its key. The certificate may be expired.
     ///
     /// # Errors
-    /// When one of `hosts` is none, or a file cannot be written.
+    /// One of `hosts` is not a valid name, or a file cannot be written.
     pub fn write_identity(&self, hosts: &[String], expired: bool, cert: &Path, key: &Path) -> Result<()> {
         let (certificate, pair) = self.issue(hosts, expired)?;
         for (path, pem) in [(cert, certificate.pem()), (key, pair.serialize_pem())] {

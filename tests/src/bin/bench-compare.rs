@@ -41,7 +41,7 @@ struct Args {
     /// Measure only these servers
     #[arg(value_parser = ALL.map(|competitor| competitor.word))]
     servers: Vec<String>,
-    /// The number of rounds, of some 2 minutes each for all servers; the best round of each server counts
+    /// The number of rounds, of about 2 minutes each for all servers; the best round of each server counts
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
     /// The kind of query

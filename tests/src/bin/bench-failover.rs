@@ -46,7 +46,7 @@ const ASKED_EVERY: Duration = Duration::from_millis(5);
 #[derive(Parser)]
 #[command(name = "cargo xtask bench failover")]
 struct Args {
-    /// The number of rounds, of some 20 seconds each: one death of either kind
+    /// The number of rounds, of about 20 seconds each: one death of either kind
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=18))]
     rounds: u8,
 }

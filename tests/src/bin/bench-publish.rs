@@ -2,7 +2,7 @@
 //! see the change.
 //!
 //! Two banks of the table take turns. A publication therefore writes the names that have changed. It also writes the
-//! names that the publication before changed in the other bank.
+//! names that the previous publication changed in the other bank.
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 

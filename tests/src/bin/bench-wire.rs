@@ -30,7 +30,7 @@ const SWALLOWED: f64 = 0.001;
 #[derive(Parser)]
 #[command(name = "cargo xtask bench wire")]
 struct Args {
-    /// The number of rounds, of some 6 seconds each
+    /// The number of rounds, of about 6 seconds each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
     /// Milliseconds of each measurement

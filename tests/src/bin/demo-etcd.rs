@@ -99,8 +99,8 @@ fn store(cluster: &Cluster) -> Result<&Etcd> {
     cluster.etcd.as_ref().context("there is no store")
 }
 
-/// Runs a verb of `node` about node2 on a server (from 0), and waits until every server answers its address, or none
-/// does.
+/// Runs a verb of `node` about node2 on a server (from 0), and waits until every server answers node2's address, or no
+/// server does.
 fn typed(cluster: &Cluster, dns: &Client, server: usize, verb: &str, is_answered: bool) -> Result<()> {
     let start = Instant::now();
     cluster.nodes[server].cli_ok(&["node", verb, "node2"])?;
@@ -114,7 +114,7 @@ fn typed(cluster: &Cluster, dns: &Client, server: usize, verb: &str, is_answered
     Ok(())
 }
 
-/// Waits until every server answers an address to a name, or until none does.
+/// Waits until every server answers an address to a name, or until no server does.
 fn heard(
     cluster: &Cluster,
     dns: &Client,

@@ -23,7 +23,7 @@ const FAILOVER_LIMIT: Duration = Duration::from_secs(4);
 const FAILBACK_LIMIT: Duration = Duration::from_secs(15);
 /// The longest time until caches have dropped the dead address: twice the failover and the TTL of the defaults.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(18);
-/// The longest time until a client connects again: the failover, the TTL, and the resolver's delay by the dead server.
+/// The longest time until a client connects again: the failover, the TTL, and the resolver's wait for the dead server.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(18);
 /// The client's attempts before anything happens.
 const ATTEMPTS: usize = 20;

@@ -87,6 +87,6 @@ fn enter(station: &str) -> Result<()> {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", namespace.path().display())).arg(shell);
     command.env("PATH", format!("{}:{path}", binaries.display()));
-    // Replaces this process: the terminal is the shell's.
+    // Replaces this process, so that the shell owns the terminal.
     Err(command.exec()).context("cannot start nsenter")
 }

@@ -1,4 +1,4 @@
-//! The pictures of the README: the status page, and `top`, of a cluster one of whose nodes has died. `cargo xtask pictures`.
+//! The pictures of the README: the status page, and `top`, of a cluster with a dead node. `cargo xtask pictures`.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -22,14 +22,14 @@ const SERVICES: &str = "[[service]]\nname = \"db\"\nnodes = [\"node1\", \"node2\
     [[service]]\nname = \"cache\"\nnodes = [\"node3\", \"node4\", \"node5\"]\n";
 /// Columns and lines.
 const TERMINAL: (u16, u16) = (100, 28);
-/// Between two queries of the client.
+/// The time between two queries of the client.
 const PACE: Duration = Duration::from_micros(200);
-/// The terminal has shown figures by then.
+/// After this time, the terminal shows figures.
 const SHOWN: Duration = Duration::from_secs(20);
 
 /// The length of the curve in `top`.
 const HISTORY: Duration = Duration::from_secs(40);
-/// Between two requests of the page.
+/// The time between two requests of the page.
 const LOOK: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {

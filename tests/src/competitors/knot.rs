@@ -13,7 +13,7 @@ pub(super) fn sockets(run: &Run, wire: &Wire) -> Result<Command> {
     command(run, wire, "")
 }
 
-/// Returns the command for Knot DNS with its XDP program on the server's device. It has the sockets too.
+/// Returns the command for Knot DNS with its XDP program on the server's device. Knot DNS serves over sockets too.
 pub(super) fn xdp(run: &Run, wire: &Wire) -> Result<Command> {
     command(run, wire, &format!("xdp:\n    listen: {}@53\n", wire.server_end.device))
 }

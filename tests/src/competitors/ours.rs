@@ -43,7 +43,7 @@ pub(super) fn zone_file(run: &Run, wire: &Wire) -> Result<String> {
 /// The XDP program's counters.
 ///
 /// # Errors
-/// When the daemon does not answer.
+/// The daemon does not answer.
 pub fn outcomes(run: &Run) -> Result<BTreeMap<String, u64>> {
     let mut command = Command::new(sibling("dns-xdp")?);
     command.arg("--socket").arg(socket(&run.directory())).args(["stats", "--json"]);

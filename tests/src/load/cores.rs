@@ -25,7 +25,7 @@ const NICE: &str = "-20";
 /// Checks that generator and server can each have a core. Warns if other programs use them too.
 ///
 /// # Errors
-/// When there is not.
+/// The machine has too few cores.
 pub fn check() -> Result<()> {
     let cores = std::thread::available_parallelism().context("cannot count the cores")?.get();
     ensure!(cores > SERVER, "this takes two cores, one for the generator and one for the server");
@@ -40,7 +40,7 @@ pub fn check() -> Result<()> {
 /// Keeps a thread on a core, with priority over other programs there.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// The kernel refuses.
 pub fn claim(core: usize, thread: Pid) -> Result<()> {
     keep(core, thread)?;
     rank(thread, NICE)
@@ -49,7 +49,7 @@ pub fn claim(core: usize, thread: Pid) -> Result<()> {
 /// Gives a thread this nice value, -20 to 19.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// The kernel refuses.
 pub fn rank(thread: Pid, nice: &str) -> Result<()> {
     succeed(Command::new("renice").args(["-n", nice, "-p", &thread.to_string()]), "").map(drop)
 }
@@ -66,14 +66,14 @@ fn keep(core: usize, thread: Pid) -> Result<()> {
 /// cores. A server would then get less of its core than the NAPI thread beside it, which is in no session.
 ///
 /// # Errors
-/// When it cannot be started.
+/// The program cannot be started.
 pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -> Result<Child> {
     let program = command.get_program();
     let mut session = Command::new("setsid");
     session.arg(program).args(command.get_args());
     session.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let mut child = namespace.enter(|| {
-        // The started program inherits both.
+        // The started program inherits the core and the priority.
         claim(core, gettid())?;
         session.spawn().with_context(|| format!("cannot start {}", program.display()))
     })?;
@@ -85,7 +85,7 @@ pub fn spawn(namespace: &Namespace, core: usize, command: &Command, log: File) -
     Ok(child)
 }
 
-/// Raises the session group of a process that is about to get its own session.
+/// Waits until a process has its own session, and raises the priority of that session.
 fn raise(process: Pid) -> Result<()> {
     wait::until("it has a session", Duration::from_secs(2), || {
         ensure!(getsid(Some(process))? == process, "it is in another's");
@@ -106,7 +106,7 @@ impl Workers {
     /// themselves.
     ///
     /// # Errors
-    /// When a thread cannot be moved.
+    /// A thread cannot be moved.
     pub fn gather(namespace: &Namespace, napi: Pid) -> Result<Self> {
         let mut threads = vec![napi];
         for process in namespace.pids()? {

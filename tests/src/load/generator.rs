@@ -21,7 +21,7 @@ use crate::bed::run::Run;
 
 /// The number of frames that the kernel makes at once, at most 256.
 const BATCH: u32 = 64;
-/// The frames of one call. A call takes some 20 ms to begin and to end; no measurement is long enough for two calls.
+/// The frames of one call. A call takes about 20 ms to begin and to end; no measurement is long enough for two calls.
 const REPEAT: u32 = 100_000_000;
 
 /// The loaded programs and their maps.
@@ -49,7 +49,7 @@ impl Generator {
     /// Loads the programs; nothing is sent yet.
     ///
     /// # Errors
-    /// When this is not root, or the kernel refuses them.
+    /// The caller is not root, or the kernel refuses the programs.
     pub fn load(run: &Run) -> Result<Self> {
         let pins = run.pins();
         let mut object = object(&pins)?;
@@ -72,7 +72,7 @@ impl Generator {
     /// Attaches one of the programs to a device, natively, for as long as this generator lives.
     ///
     /// # Errors
-    /// When there is a program already, or the driver has no XDP.
+    /// The device already has a program, or the driver has no XDP.
     pub fn attach(&mut self, program: &str, namespace: &Namespace, device: &str) -> Result<()> {
         let object = &mut self.object;
         let xdp = object.program_mut(program).with_context(|| format!("no program {program}"))?;
@@ -85,7 +85,7 @@ impl Generator {
     /// Chooses the queries that are sent from now on.
     ///
     /// # Errors
-    /// When there are not as many as the map has.
+    /// The number of templates is not that of the map.
     pub fn aim(&mut self, templates: &[Template]) -> Result<()> {
         ensure!(templates.len() == self.templates.len() as usize, "{} templates", templates.len());
         for (nth, template) in (0..).zip(templates) {
@@ -97,7 +97,7 @@ impl Generator {
     /// Sets the queries per second; `None`: as many as one core can send.
     ///
     /// # Errors
-    /// When the map cannot be written.
+    /// The map cannot be written.
     pub fn pace(&mut self, per_second: Option<u32>) -> Result<()> {
         let interval = per_second.map_or(0, |rate| 1_000_000_000 / u64::from(rate.max(1)));
         Ok(self.interval.set(0, interval, 0)?)
@@ -106,7 +106,7 @@ impl Generator {
     /// Sends over a wire while `during` runs.
     ///
     /// # Errors
-    /// When the kernel does not run live frames, or `during` fails.
+    /// The kernel does not run live frames, or `during` fails.
     pub fn run<T>(&self, wire: &Wire, during: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut command = Command::new(sibling("flood")?);
         command.arg(&self.pins).arg(wire.generator_index()?.to_string());
@@ -124,7 +124,7 @@ impl Generator {
     /// Returns the counts of sent and returning frames.
     ///
     /// # Errors
-    /// When a map cannot be read.
+    /// A map cannot be read.
     pub fn counts(&self) -> Result<Counts> {
         let sent = self.sending.get(&0, 0)?.iter().map(|[sent, _due]| sent).sum();
         let mut seen = [0; Seen::COUNT];
@@ -137,7 +137,7 @@ impl Generator {
     /// Takes the kept samples of returning frames.
     ///
     /// # Errors
-    /// When the map cannot be read.
+    /// The map cannot be read.
     pub fn take_samples(&mut self) -> Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         for nth in 0..self.samples.len() {
@@ -157,7 +157,7 @@ impl Generator {
 /// until it is killed or its parent ends.
 ///
 /// # Errors
-/// When the kernel does not run live frames.
+/// The kernel does not run live frames.
 pub fn flood(pins: &Path, interface: u32) -> Result<()> {
     let mut object = object(pins)?;
     let program: &mut Xdp = object.program_mut("generate").context("no program generate")?.try_into()?;

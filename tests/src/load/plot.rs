@@ -18,7 +18,7 @@ const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 /// The distance between the titles of two curves.
 const LINE: f64 = 16.0;
-/// The colours of the curves. The colour-blind can distinguish them (Okabe and Ito); each dark enough on white and
+/// The colours of the curves. The colour-blind can distinguish them (Okabe and Ito). Each is dark enough on white, and
 /// light enough on black.
 const COLOURS: [&str; 7] = ["#999999", "#cc79a7", "#e69f00", "#56b4e9", "#d55e00", "#009e73", "#b8860b"];
 /// The possible marks of the axes.
@@ -133,7 +133,7 @@ fn draw(svg: &mut String, curve: &Curve, colour: &str, end: f64, scale: &Scale) 
     add(svg, &format!("<text x=\"{}\" y=\"{:.1}\">{}</text>", title + 4.0, end + 4.0, escape(&curve.title)));
 }
 
-/// The positions of the curves' titles: at the curves' ends, moved apart.
+/// The positions of the curves' titles: at the curves' ends, but moved apart so that they do not overlap.
 fn places(curves: &[Curve], scale: &Scale) -> Vec<f64> {
     let end = |curve: &Curve| curve.points.last().map_or(HEIGHT - BOTTOM, |(_, answered)| scale.y(*answered));
     let mut places: Vec<(usize, f64)> = curves.iter().map(end).enumerate().collect();

@@ -41,7 +41,7 @@ impl Window {
 /// Sends over a wire at the generator's pace and measures for `length`.
 ///
 /// # Errors
-/// When the generator cannot run.
+/// The generator cannot run.
 pub fn measure(
     generator: &Generator,
     wire: &Wire,

@@ -37,10 +37,10 @@ pub struct Wire {
     pub server_end: End,
 }
 
-/// Which core does the work of the generator's end, the counting of answers.
+/// The core that works for the generator's end: it counts the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// The generator's core: the server's core only serves, and the generator's has less time to send.
+    /// The generator's core. The server's core then only serves, and the generator's core has less time to send.
     WithGenerator,
     /// The server's core: it completes its own transmissions, as with a real driver. The generator's core only sends,
     /// which is fast enough for any server.
@@ -60,7 +60,7 @@ impl Wire {
     /// Builds wire `number` between two namespaces of its own.
     ///
     /// # Errors
-    /// When this is not root, or the kernel has no veth.
+    /// The caller is not root, or the kernel has no veth.
     pub fn lay(run: &Run, number: u8) -> Result<Self> {
         let [generator, server] = ["generator", "server"]
             .map(|station| Namespace::create(run.namespace(&format!("{station}{number}")).name()));
@@ -90,7 +90,7 @@ impl Wire {
             let nodad = if address.is_ipv6() { "nodad" } else { "" };
             lines += &format!("addr add {address}/{length} dev {} {nodad}\n", far.device);
         }
-        // No station answers for the clients.
+        // No station has the clients' addresses, so the neighbour entries are made here.
         for client in CLIENT {
             lines += &format!("neigh add {client} lladdr {near_mac} nud permanent dev {}\n", far.device);
         }
@@ -100,7 +100,7 @@ impl Wire {
     /// The index of the generator's end.
     ///
     /// # Errors
-    /// When it is gone.
+    /// The device is gone.
     pub fn generator_index(&self) -> Result<u32> {
         let device = self.generator_end.device.as_str();
         self.generator
@@ -111,7 +111,7 @@ impl Wire {
     /// Returns the threads that work on the server's core.
     ///
     /// # Errors
-    /// When an end has no NAPI thread.
+    /// An end has no NAPI thread.
     pub fn thread(&self, counting: Counting) -> Result<Workers> {
         let napi = thread(&self.server, &self.server_end.device, cores::SERVER)?;
         if counting == Counting::WithGenerator {
@@ -141,7 +141,7 @@ fn thread(namespace: &Namespace, device: &str, core: usize) -> Result<Pid> {
 /// Whether a device has an XDP program.
 ///
 /// # Errors
-/// When it is gone.
+/// The device is gone.
 pub fn has_xdp(namespace: &Namespace, device: &str) -> Result<bool> {
     let mut command = Command::new("ip");
     command.args(["-n", namespace.name(), "-json", "link", "show", device]);

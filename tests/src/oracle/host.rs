@@ -44,7 +44,7 @@ pub struct Server {
     fallback: Mutex<Fallback>,
 }
 
-/// The queries passed up to the responder, and each prefix' recent ones.
+/// The queries passed up to the responder, and each prefix's recent queries.
 #[derive(Debug, Default)]
 struct Fallback {
     all: Admissions,

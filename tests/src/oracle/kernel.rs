@@ -8,7 +8,7 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use crate::oracle::table::zone::{CAPACITY, PORT, places};
 use crate::oracle::table::{Row, State, rows};
 
-/// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
+/// BPF_PROG_TEST_RUN refuses a frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
 
 /// The results of the packet table.
@@ -24,7 +24,7 @@ pub struct TableRun {
 /// without earlier clients.
 ///
 /// # Errors
-/// When the program cannot be loaded, or a zone cannot be published to it.
+/// The program cannot be loaded, or a zone cannot be published to it.
 pub fn run_table(variant: Variant) -> Result<TableRun, Error> {
     let load = || Unattached::load(variant, &places(), PORT, CAPACITY);
     let mut program = load()?;
@@ -84,7 +84,7 @@ fn risen(
 /// Returns the action for a packet, and the packet afterwards.
 ///
 /// # Errors
-/// The kernel does not run it, or the program has returned an unknown action.
+/// The kernel does not run the program, or the program returns an unknown action.
 pub fn run(program: &Unattached, frame: &[u8]) -> Result<(Action, Vec<u8>), String> {
     let (action, after) = program.run(frame).map_err(|error| format!("{error:?}"))?;
     // enum xdp_action of linux/bpf.h.

@@ -1,4 +1,4 @@
-//! A run of the property tests about answers: random queries in zones of every shape, repeated by its seed.
+//! A run of the property tests about answers: random queries in zones of every shape. The seed repeats a run.
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 

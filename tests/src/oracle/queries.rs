@@ -185,7 +185,7 @@ fn opts() -> impl Strategy<Value = Opt> {
             1 => vec(any::<u8>(), 0..45).prop_map(|cookie| option(10, &cookie)),
             8 => (any::<u16>(), vec(any::<u8>(), 0..30)).prop_map(|(code, value)| option(code, &value)),
             1 => Just(option(3, &[])),
-            // Its length is some multiple of 2048 too much.
+            // Its length is too large by a multiple of 2048.
             1 => (1..32_u8).prop_map(|times| [&[0, 10, 8 * times, 8], &[0; 8][..]].concat()),
         ],
         0..3,

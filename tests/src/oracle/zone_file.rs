@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use dns_xdp::zone::{Lookup, Zone};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// The zone's data only. It has withheld addresses too. It lacks the order of rotating records. Names without data
-/// follow from the names below them.
+/// Returns the zone's data as text, including withheld addresses. The text does not have the order of rotating records.
+/// Names without data are not in it, because they follow from the names below them.
 pub fn zone_file(zone: &Zone) -> String {
     let mut records = vec![zone.soa()];
     if let Lookup::Found { answers, .. } = zone.lookup(zone.apex(), RecordType::NS, 0) {

@@ -91,7 +91,7 @@ fn addresses(rng: &mut Rng) -> Addresses {
     let all_ipv6 = (0..ipv6).map(|nth| IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) + nth as u128)));
     Addresses {
         rotate: rng.below(2) == 0,
-        // Otherwise it would take as many places in the kernel as it has addresses.
+        // A larger limit would need as many elements of the kernel's table as the name has addresses.
         answers_max: if ipv4.max(ipv6) == LARGE { answers_max.min(8) } else { answers_max },
         refused: rng.below(16) == 0,
         nodata_ttl_seconds: (rng.below(16) == 0).then(|| rng.number().into()),

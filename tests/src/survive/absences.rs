@@ -80,7 +80,7 @@ fn judge(
             return Some(format!("node {} is answered {late:?} after it had to be gone", absence.node + 1));
         }
     }
-    // Another node replaces a missing one, which has to be absent.
+    // A node may be missing from the answer only while it is absent.
     let missing = subject.own & !nodes;
     let is_excused = |node: usize| {
         let of_node = of_server().filter(|absence| absence.node == node);
@@ -96,12 +96,12 @@ mod tests {
 
     use super::*;
 
-    /// Node 3 (from 0: 2) is asked for at one server: answers are nodes 0 to 3, each alone.
+    /// One server is asked for node 3 (from 0: 2). The answers are nodes 0 to 3, each alone.
     fn subjects() -> Vec<Subject> {
         vec![Subject { server: 0, own: 0b100, answers: vec![0b1, 0b10, 0b100, 0b1000] }]
     }
 
-    /// Out from 10 to 30, gone by 17, back by 40.
+    /// The node is out from 10 s to 30 s. It has to be gone by 17 s and back by 40 s.
     fn wrong(changes: &[(u64, usize)], gone_by: Option<u64>) -> Vec<String> {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

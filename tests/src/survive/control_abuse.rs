@@ -89,7 +89,7 @@ fn a_symlink_is_refused(node: &Node) -> Result<()> {
     Ok(())
 }
 
-/// The file's mode keeps other users out. If the mode is opened, the daemon refuses their user.
+/// The file's mode keeps other users out. If the mode lets other users in, the daemon refuses them.
 fn a_stranger_is_refused(node: &Node) -> Result<()> {
     let kept_out = as_stranger(|| match UnixStream::connect(&node.socket) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),

@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the next try while no server listens.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The running clients; dropping it ends them.
+/// The running clients. A drop ends the clients.
 #[derive(Debug)]
 pub struct Conversation {
     is_over: Arc<AtomicBool>,
@@ -62,7 +62,7 @@ impl Conversation {
     /// Starts the clients, which ask for the server's name.
     ///
     /// # Errors
-    /// When the server does not answer over TCP.
+    /// The server does not answer over TCP.
     pub fn start(from: &Namespace, server: IpAddr) -> Result<Conversation> {
         let query = Message { id: 0, ..Message::query(&name(&format!("node1.{ZONE}.")), A, IN) }.bytes();
         let answer = Tcp::new(from, server).exchange(&query)?;
@@ -79,7 +79,7 @@ impl Conversation {
     /// Ends the clients when their exchanges are over.
     ///
     /// # Errors
-    /// When one has panicked, or none has had an answer.
+    /// A client has panicked, or no client has had an answer.
     pub fn finish(mut self) -> Result<Exchanges> {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Exchanges::default();

@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 const PACE: Duration = Duration::from_millis(20);
 /// The limit for the 99th percentile of its answers, in the short form (beside other programs) and in the long one.
 const PROMPT: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(20)];
-/// Turns of quiet and flood, so that both meet the same other programs.
+/// The number of times that quiet and flood alternate, so that other programs disturb both equally.
 const TURNS: [u32; 2] = [2, 20];
 /// The nice value of the floods.
 const BEHIND_OTHERS: &str = "19";
@@ -49,7 +49,7 @@ const MESSAGE_MAX: usize = 65_535;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, a message has no answer, or a node is found dead.
+/// The cluster does not come up, a message has no answer, or a node is found dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2).line("metrics", LISTEN), |cluster| {
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
@@ -94,7 +94,7 @@ pub fn run(length: Length) -> Result<Row> {
     })
 }
 
-/// The probes that succeeded in some time, and how long they took together.
+/// The number of probes that succeeded in a period, and their total time.
 #[derive(Debug, Clone, Copy, Default)]
 struct Probes {
     count: u64,
@@ -102,7 +102,7 @@ struct Probes {
 }
 
 impl Probes {
-    /// The probes of one node and of the other.
+    /// Returns the probes that a node makes in this time.
     fn during(node: &Node, time: Duration) -> Result<Probes> {
         let before = Probes::of(node)?;
         thread::sleep(time);

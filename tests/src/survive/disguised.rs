@@ -46,7 +46,7 @@ const ANY: u16 = 255;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up.
+/// The cluster does not come up.
 pub fn run(length: Length) -> Result<Row> {
     let plan = Plan::quick(2).tables(&format!(
         "[fallback]\nqueries-per-second = {FALLBACK}\n[rate-limit]\nanswers-per-second = {ANSWERS}\n\
@@ -182,7 +182,7 @@ fn flood(
         };
         let source = SocketAddr::new(address.into(), 1024 + rng.number() / 2);
         let datagram = disguise.put_on(Spoofer::datagram(source, server(to), &message));
-        // A full ring takes the query later.
+        // A query that the full ring refuses is not counted.
         if spoofer.send_datagram(&datagram).is_ok() {
             sent.fetch_add(1, Ordering::Relaxed);
         }

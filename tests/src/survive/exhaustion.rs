@@ -19,7 +19,7 @@ use crate::bed::process::succeed;
 use crate::bed::wait;
 use crate::bed::watch::{Question, Watch};
 
-/// The memory limit of a group. A daemon in the group tries to load the largest table, of some 100 MiB.
+/// The memory limit of a group. A daemon in the group tries to load the largest table, of about 100 MiB.
 const MEMORY: u64 = 48 << 20;
 
 /// Plays the row. It is the same in both forms.
@@ -208,7 +208,7 @@ fn no_descriptors(node: &Node, daemon: Process) -> Result<()> {
 }
 
 /// A successor whose table is larger than its memory refuses to start, and the predecessor's program answers on. A
-/// successor without XDP takes over from it. Returns the cgroup of that one.
+/// successor without XDP then takes over. Returns the successor's cgroup.
 fn no_memory(cluster: &mut Cluster, disk: &Disk) -> Result<Cgroup> {
     let node = &mut cluster.nodes[0];
     node.stop(Signal::SIGKILL)?;

@@ -171,12 +171,13 @@ impl Failures {
         node.stop(end)?;
         let calls = calls(&trace)?;
         let pinned = calls.iter().rposition(|call| call.line.contains("/program\""));
-        // After the pin of the program comes the lease.
+        // The call after the program's pin renews the lease.
         let last = pinned.context("no program was pinned")? + 1;
         Ok(calls.into_iter().take(last + 1).collect())
     }
 
-    /// Starts a daemon one of whose calls fails. `false`: it has refused, with a message that names the step.
+    /// Starts a daemon and makes one of its calls fail. `false`: the daemon refused to start, with a message that names
+    /// the step.
     fn start(&mut self, phase: &'static str, node: &mut Node, step: &Step) -> Result<bool> {
         let trace = self.trace();
         node.wrapper = wrapper(&trace, &injecting(step.error, &step.number.to_string()));

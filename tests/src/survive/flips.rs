@@ -39,10 +39,10 @@ struct Flipped {
     took: Duration,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let (answers, limit) =
         length.pick((200_000, Duration::from_secs(5)), (10_000_000, Duration::from_secs(600)));

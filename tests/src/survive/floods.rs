@@ -43,10 +43,10 @@ const GROWTH: u64 = 32 << 20;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, or finds a node dead.
+/// The cluster does not come up, or finds a node dead.
 pub fn run(length: Length) -> Result<Row> {
     on_cluster(&Plan::quick(2), |cluster| {
-        // Behind a link of its own: a client that shares the flood's link loses queries before any server sees them.
+        // The flood has its own link. A client that shares the flood's link loses queries before any server sees them.
         let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
         let time = length.pick(Duration::from_millis(700), Duration::from_secs(30));
         // The query is made now, because a flood leaves a full queue at the responder.
@@ -154,7 +154,7 @@ fn under(
     })
 }
 
-/// Floods as fast as one core can, until it is over.
+/// Floods as fast as one core can, until `is_over`.
 fn flood(from: &Namespace, server: IpAddr, kind: Kind, is_over: &AtomicBool, sent: &AtomicU64) -> Result<()> {
     let mut rng = Rng(13);
     let mut connection = Tcp::new(from, server);
@@ -196,7 +196,7 @@ fn measure(cluster: &Cluster, inquiries: &[Inquiry], time: Duration) -> Result<S
         times.push(asked.elapsed());
         if looked.elapsed() > Duration::from_millis(300) {
             looked = Instant::now();
-            // It is not asked by a process, which would also wait for a core.
+            // The daemon is asked from this thread, because a new process would also wait for a core.
             let (_, status) = Connection::open(&node.socket)?.ask(r#"{"verb":"status"}"#)?;
             slowest = slowest.max(looked.elapsed());
             ensure!(

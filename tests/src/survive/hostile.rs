@@ -23,7 +23,7 @@ use crate::oracle::queries;
 use crate::oracle::table::zone::{CAPACITY, PORT, ask, over_ipv4, over_ipv6, places, zone};
 use crate::rng::Rng;
 
-/// BPF_PROG_TEST_RUN takes no frame that is shorter than an Ethernet header.
+/// BPF_PROG_TEST_RUN refuses a frame that is shorter than an Ethernet header.
 const FRAME_MIN: usize = 14;
 /// The longest answers over UDP, with an OPT record and without.
 const ANSWER_MAX: [usize; 2] = [1232, 512];
@@ -38,7 +38,7 @@ const SEED: u64 = 10;
 /// Plays the row.
 ///
 /// # Errors
-/// When a frame is not treated as expected.
+/// A frame is not treated as expected.
 pub fn run(length: Length) -> Result<Row> {
     let threads = thread::available_parallelism()?.get().min(4) as u64;
     // Some are too short for the kernel, and do not count.
@@ -74,7 +74,7 @@ fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let mut held = 0;
     let mut hold = |frame: &[u8]| {
         let expected = Expected::to(&zone, frame);
-        // An action that is none of the three is an error: XDP_ABORTED among them.
+        // Any other action than XDP_TX, XDP_PASS and XDP_DROP is an error, for example XDP_ABORTED.
         let (action, after) = kernel::run(&program, frame).map_err(anyhow::Error::msg)?;
         let checked = expected.check(frame, action, &after).map_err(anyhow::Error::msg);
         held += 1;
@@ -82,7 +82,7 @@ fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     };
     for (what, message) in known_bad::messages() {
         for datagram in [over_ipv4(&ask("@", A)), over_ipv6(&ask("@", A))] {
-            // A frame has no more octets than a page leaves.
+            // The frame has to fit the page that BPF_PROG_TEST_RUN gives it.
             let message = message[..message.len().min(1400)].to_vec();
             hold(&crate::oracle::frames::Datagram { message, ..datagram }.frame()).context(what.clone())?;
         }
@@ -93,7 +93,7 @@ fn in_kernel(seed: u64, count: u64, types_apart: usize) -> Result<u64> {
     let mut rng = Rng(seed);
     let mut frame = over_ipv4(&ask("node3", A)).frame();
     for nth in 0..count {
-        // Mutations go from query to query, with a step aside from each.
+        // Each mutated query is the base of the next one. Every second query is also damaged before it is sent.
         frame = if nth % 64 == 0 { Vec::new() } else { frame };
         frame = mutated(&frame, rng.next_number() as u32);
         let mut aside = frame.clone();
@@ -122,7 +122,7 @@ fn on_wire(cluster: &Cluster, length: Length) -> Result<u64> {
     let mut sent = 0;
     for node in &cluster.nodes {
         for (family, address) in node.addresses.iter().enumerate() {
-            // A thousandth part of them goes over IPv6 too.
+            // 1 in 1,000 of them goes over IPv6 too.
             let share = if family == 0 { &messages[..] } else { &messages[..bad.len()] };
             over_udp(cluster, *address, share).with_context(|| format!("{} over udp", node.name))?;
             sent += share.len();

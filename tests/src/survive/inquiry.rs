@@ -25,7 +25,7 @@ const TXT: u16 = 16;
 pub struct Inquiry {
     /// The server.
     pub server: IpAddr,
-    /// The message, its identification zero.
+    /// The message, with the identification 0.
     pub message: Vec<u8>,
     expected: Expected,
 }
@@ -54,7 +54,7 @@ impl Inquiry {
     /// the responder over TCP; the two compress differently and have to mean the same.
     ///
     /// # Errors
-    /// When one of them does not answer, or they differ.
+    /// The program or the responder does not answer, or their answers differ.
     pub fn as_now(from: &Namespace, server: IpAddr, qname: &str, qtype: u16) -> Result<Inquiry> {
         let message = question(qname, qtype);
         let over_udp =
@@ -73,7 +73,7 @@ impl Inquiry {
     /// for a type that the name does not have, and for a missing name. All of these are answered in the kernel.
     ///
     /// # Errors
-    /// When the server does not answer.
+    /// The server does not answer.
     pub fn of_node(from: &Namespace, label: &str, addresses: [IpAddr; 2]) -> Result<Vec<Inquiry>> {
         const TTL: u32 = 5;
         let qname = format!("{label}.{ZONE}.");

@@ -16,10 +16,10 @@ const ABSENCE: Duration = Duration::from_millis(100);
 /// How long a ready daemon runs before it is killed.
 const LIFE: Duration = Duration::from_millis(300);
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let rounds = length.pick(3, 20);
     let (tally, in_kernel) = on_cluster(&Plan::quick(1), |cluster| {

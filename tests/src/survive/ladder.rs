@@ -28,14 +28,14 @@ use crate::oracle::table::zone::{APEX, sized};
 const CLIENT_PORT: u16 = 20_961;
 /// The number of queries under way at a time.
 const WINDOW: usize = 32;
-/// The removed capabilities, and the one that the daemon misses first.
+/// The removed capabilities, and the capability that the daemon's message then names.
 const CAPABILITIES: [(&str, &str); 3] =
     [("-sys_admin,-bpf", "CAP_BPF"), ("-net_admin", "CAP_NET_ADMIN"), ("-sys_admin,-perfmon", "CAP_PERFMON")];
 
 /// Plays the row.
 ///
 /// # Errors
-/// When a rung of the ladder is missed, or answers differ.
+/// A mode is not reached, or answers differ.
 pub fn run(length: Length) -> Result<Row> {
     // A late probe would change the answers between two modes.
     on_laid(&Plan::quick(2).line("health", "fall = 100").tables(&services()), |cluster| {

@@ -16,7 +16,7 @@ use crate::bed::node::Node;
 use crate::bed::plan::Plan;
 
 const STEP_SECONDS: i64 = 3600;
-/// The longest time since the last renewal when a daemon ends: its lease lasts at least the rest.
+/// When a daemon ends, its last renewal is at most 1/4 of the lease ago.
 const BEATS: u32 = 4;
 
 /// How the controller falls silent.
@@ -26,19 +26,19 @@ enum Fall {
     Stopped,
 }
 
-/// The times of one fall.
+/// The times of one outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Outage {
-    /// From the fall to the last answer.
+    /// From the daemon's end or stop to the last answer.
     answered_for: Duration,
     /// From the daemon's return to the first answer.
     back_after: Duration,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let (lease, rounds) = length.pick((Duration::from_secs(1), 1), (Duration::from_secs(4), 5));
     let plan = Plan::quick(1).line("xdp", &format!("stale-after = \"{}s\"", lease.as_secs()));
@@ -78,7 +78,7 @@ pub fn run(length: Length) -> Result<Row> {
     Ok(Row::new(4, result, reached))
 }
 
-/// The wall clock an hour ahead, then an hour behind, a whole lease each; it is right again at the end.
+/// Sets the wall clock an hour ahead, then an hour behind, each for a whole lease. The clock is right again at the end.
 fn step(cluster: &Cluster, clock: &FakeClock, lease: Duration) -> Result<Tally> {
     let load = load(cluster)?;
     for seconds in [STEP_SECONDS, -STEP_SECONDS] {

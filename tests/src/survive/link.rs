@@ -20,7 +20,7 @@ use crate::bed::node::Node;
 use crate::bed::plan::Plan;
 use crate::bed::wait;
 
-/// How long a removed interface is away.
+/// How long a removed interface is missing.
 const ABSENCE: Duration = Duration::from_millis(200);
 /// How long a flapping carrier stays on, and off.
 const FLAP: Duration = Duration::from_millis(5);
@@ -54,14 +54,14 @@ const BLOWS: [(Blow, &str); 6] = [
 struct Return {
     /// From the end of the fault to the first right answer, of program or responder.
     answered: Duration,
-    /// From then until the program alone was seen answering; the check takes 0.1 s.
+    /// From the first right answer until only the program answers. The check takes 0.1 s.
     in_kernel: Duration,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let (flaps, rounds) = length.pick((20, 1), (100, 5));
     let (times, wrong, leaks) = on_cluster(&Plan::quick(1), |cluster| {
@@ -152,7 +152,7 @@ fn strike(cluster: &mut Cluster, load: &Load, blow: Blow, flaps: u32) -> Result<
 /// Detaches the program without the daemon.
 ///
 /// # Errors
-/// When it is not attached.
+/// The program is not attached.
 pub fn detach(node: &Node) -> Result<()> {
     let pin = link_pin(node);
     fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
@@ -165,7 +165,7 @@ fn link_pin(node: &Node) -> PathBuf {
 /// Waits until the program answers natively, and the responder no longer answers.
 ///
 /// # Errors
-/// When it does not within some seconds.
+/// The program does not answer within `REPAIR`.
 pub fn in_kernel(node: &Node) -> Result<Duration> {
     let (_, took) = wait::until("the program answers again", REPAIR, || {
         // If the link is gone, the kernel may detach the program late, and the daemon may notice late.

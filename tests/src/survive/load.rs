@@ -36,7 +36,7 @@ const CHANGES: usize = 1024;
 /// Octets of a socket's buffer: a client that has to wait for its core loses nothing.
 const BUFFER: usize = 32 << 20;
 
-/// The running client; dropping it ends it.
+/// The running client. A drop ends the client.
 #[derive(Debug)]
 pub struct Load {
     tally: Arc<Mutex<Tally>>,
@@ -64,7 +64,7 @@ impl Load {
     /// Starts a load that asks all these in turn.
     ///
     /// # Errors
-    /// When the sockets cannot be opened.
+    /// The sockets cannot be opened.
     pub fn start(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
         Load::over(SOCKETS, from, inquiries, pace)
     }
@@ -72,7 +72,7 @@ impl Load {
     /// Like [`Load::start`], over one socket for each family. Answers are read in the order of sending.
     ///
     /// # Errors
-    /// As [`Load::start`].
+    /// The same as for [`Load::start`].
     pub fn start_in_order(from: &Namespace, inquiries: Vec<Inquiry>, pace: Pace) -> Result<Load> {
         Load::over(1, from, inquiries, pace)
     }
@@ -106,10 +106,10 @@ impl Load {
         lock(&self.tally).right
     }
 
-    /// When the answer to an inquiry became one of the expected ones and stayed so, not before `moment`.
+    /// Returns since when the answer to an inquiry is one of the expected ones, but not a time before `moment`.
     ///
     /// # Errors
-    /// When it has not within `limit` after that.
+    /// The answer did not become one of these within `limit` after `moment`.
     pub fn becomes(
         &self,
         inquiry: usize,
@@ -136,10 +136,10 @@ impl Load {
         }
     }
 
-    /// When a server first gave a right answer at `moment` or after it.
+    /// Returns when a server first gave a right answer, at `moment` or later.
     ///
     /// # Errors
-    /// When it gives none until `limit` after that.
+    /// The server gave no right answer within `limit` after `moment`.
     pub fn answered_after(&self, server: IpAddr, moment: Instant, limit: Duration) -> Result<Instant> {
         loop {
             {
@@ -158,7 +158,7 @@ impl Load {
     /// Stops sending, waits for the queries under way, and counts.
     ///
     /// # Errors
-    /// When the client has panicked or lost count.
+    /// The client has panicked, or its counts are inconsistent.
     pub fn finish(mut self) -> Result<Tally> {
         self.is_over.store(true, Ordering::Relaxed);
         let client = self.client.take().context("it is finished once")?;
@@ -202,7 +202,7 @@ struct Client {
     /// Queries sent over each family.
     counts: [usize; 2],
     open: u64,
-    /// Which permitted answer the last answer was, for any inquiry.
+    /// The number of the permitted answer in the last response, to any inquiry.
     last: Option<usize>,
     /// The shared tally during a turn of the loop; between turns an empty one.
     tally: Tally,
@@ -246,7 +246,7 @@ impl Client {
             if pace.per_second.is_some() {
                 thread::sleep(TICK);
             } else {
-                // Readers of the tally have to get it too.
+                // Other threads have to get the tally's lock too.
                 thread::yield_now();
             }
         }

@@ -1,7 +1,7 @@
 //! Nodes that become silent, die, are not heard by one server, or flap: how long they stay in the answers.
 //!
 //! Two of three servers are asked for every name, every 2 ms; the third node has the faults. The settings probe 5 times
-//! as often as the default, so 50 rounds of each kind take some minutes.
+//! as often as the default, so 50 rounds of each kind take a few minutes.
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -76,10 +76,10 @@ impl Times {
     }
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let rounds: u32 = length.pick(2, 50);
     let flaps = Blow::Flaps(length.pick(2, 5));
@@ -247,7 +247,7 @@ fn await_health(load: &Load) -> Result<()> {
     Ok(())
 }
 
-/// Like [`await_health`], at this moment.
+/// Like [`await_health`], but checks once and does not wait.
 fn ensure_configured(load: &Load) -> Result<()> {
     let now = load.so_far().now;
     for server in SERVERS {

@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up.
+/// The cluster does not come up.
 pub fn run(length: Length) -> Result<Row> {
     let mut result = Vec::new();
     let mut reached = true;
@@ -49,7 +49,7 @@ struct Attack {
 /// Packets, replies, and the most replies to one kind of packet.
 fn reflect(cluster: &mut Cluster, length: Length) -> Result<(u64, u64, f64)> {
     let each = length.pick(20, 10_000);
-    // By then a loop would have gone round a hundred times.
+    // By then a loop would have made 100 rounds.
     let settled = length.pick(Duration::from_millis(30), Duration::from_millis(500));
     let spoofer = Spoofer::open(&cluster.client)?;
     let (mut packets, mut replies, mut most) = (0, 0, 0.0_f64);
@@ -110,7 +110,7 @@ fn attacks(here: IpAddr, there: IpAddr) -> Vec<Attack> {
     ]
 }
 
-/// Replies of both servers, program and responder.
+/// The number of replies of both servers, from their programs and their responders.
 fn answered(cluster: &Cluster) -> Result<u64> {
     let of_node = |node: &Node| {
         let stats = node.stats().with_context(|| node.name.clone())?;

@@ -41,10 +41,10 @@ enum Way {
 
 const WAYS: [Way; 4] = [Way::Restart, Way::Replace, Way::OtherCapacity, Way::OtherVersion];
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let rounds = length.pick(1, 20);
     let plan = Plan::quick(1).line("xdp", CAPACITIES[0]);

@@ -28,10 +28,10 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Returns what a process holds now.
+    /// Returns the resources that a process holds now.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// There is no such process.
     pub fn of(process: Pid) -> Result<Resources> {
         let directory = format!("/proc/{process}/fdinfo");
         let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {directory}"))?;
@@ -47,11 +47,12 @@ impl Resources {
         })
     }
 
-    /// Waits until the kernel has freed all of these programs and maps. What this process holds may stay, and also what
-    /// is pinned below `pins`. A zone has two heads, and a daemon opens a head only while it writes it.
+    /// Waits until the kernel has freed all of these programs and maps. Objects that this process holds may stay, and
+    /// so may objects that are pinned below `pins`. A zone has two heads, and a daemon opens a head only while it
+    /// writes it.
     ///
     /// # Errors
-    /// When some are still there after five seconds: they have leaked.
+    /// Some are still there after 5 s: they have leaked.
     pub fn are_all_that_is_left_of(&self, earlier: &[Resources], pins: &Path) -> Result<()> {
         let programs: BTreeSet<u32> = earlier.iter().flat_map(|held| held.programs.iter().copied()).collect();
         let maps: BTreeSet<u32> = earlier.iter().flat_map(|held| held.maps.iter().copied()).collect();
@@ -84,7 +85,7 @@ impl Process {
     /// The time that it has run on any core.
     ///
     /// # Errors
-    /// When it is gone.
+    /// The process is gone.
     pub fn cpu_time(self) -> Result<Duration> {
         let stat = self.read("stat")?;
         // proc_pid_stat(5): the second field, in brackets, may hold anything; utime and stime are 14 and 15.
@@ -97,7 +98,7 @@ impl Process {
     /// Its resident memory in octets.
     ///
     /// # Errors
-    /// When it is gone.
+    /// The process is gone.
     pub fn resident(self) -> Result<u64> {
         let status = self.read("status")?;
         let kilobytes =
@@ -108,7 +109,7 @@ impl Process {
     /// The number of its open descriptors.
     ///
     /// # Errors
-    /// When it is gone.
+    /// The process is gone.
     pub fn descriptors(self) -> Result<usize> {
         let directory = format!("/proc/{}/fd", self.0);
         Ok(fs::read_dir(&directory).with_context(|| format!("cannot list {directory}"))?.count())

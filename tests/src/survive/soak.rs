@@ -1,9 +1,9 @@
 //! A long sequence of faults, chosen by a seed, while two servers are asked for every name.
 //!
 //! The first node's daemon lives through all of it, and its memory is watched. The second node's daemon is killed and
-//! replaced repeatedly. The third and fourth nodes die and come back. Nothing keeps a query from the two servers that
-//! are asked, so that every query has a right answer. The right answer depends on the nodes that are dead at that time.
-//! The test records when each node was dead, and compares every change of the answers with that record.
+//! replaced repeatedly. The third and fourth nodes die and come back. No fault keeps a query from the 2 servers that
+//! are asked. Every query therefore has a right answer. The right answer depends on the nodes that are dead at that
+//! time. The test records when each node was dead, and compares every change of the answers with that record.
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
@@ -35,7 +35,7 @@ const VICTIMS: [usize; 2] = [2, 3];
 const SERVERS: [usize; 2] = [STEADY, RESTLESS];
 const TTLS: [&str; 2] = ["ttl = \"5s\"", "ttl = \"4s\""];
 const TTL_MAX: u32 = 5;
-/// Minutes instead of an hour, in the long form.
+/// The environment variable with the minutes of the long form, instead of an hour.
 const MINUTES: &str = "DNS_XDP_SOAK_MINUTES";
 /// The longest time until a server is no longer cut off by an earlier fault: it has to see nodes again.
 const OBEDIENCE: Duration = Duration::from_secs(15);
@@ -92,10 +92,10 @@ struct Soaked {
     leak: Option<String>,
 }
 
-/// Plays it.
+/// Plays the row.
 ///
 /// # Errors
-/// When it cannot be played.
+/// The row cannot be played.
 pub fn run(length: Length) -> Result<Row> {
     let time = length.pick(Duration::from_secs(3), minutes()?);
     let seed = seed()?;
@@ -124,7 +124,7 @@ pub fn run(length: Length) -> Result<Row> {
         leak.as_deref().unwrap_or("no leak"),
     );
     let allowed = (before.memory_kib as f64 * (1.0 + GROWTH)) as u64 + GROWTH_KIB;
-    // Some seconds are not enough for an allocator to settle.
+    // A few seconds are not enough for an allocator to settle.
     let is_flat = after.descriptors <= before.descriptors
         && after.maps.len() == before.maps.len()
         && (length == Length::Short || after.memory_kib <= allowed);
@@ -205,8 +205,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// A node dies by `kill`, lies dead, and is brought back by `revive`. The bound does not hold for a server that was
-    /// held up meanwhile.
+    /// `kill` kills a node, and later `revive` brings it back. The bound does not hold for a server that was held up
+    /// meanwhile.
     fn death(
         &mut self,
         cluster: &mut Cluster,

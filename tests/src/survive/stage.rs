@@ -9,7 +9,7 @@ use crate::bed::run::Run;
 /// are shown.
 ///
 /// # Errors
-/// When the cluster does not come up, or `play` fails.
+/// The cluster does not come up, or `play` fails.
 pub fn on_cluster<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
     on_laid(plan, |cluster| {
         cluster.start()?;
@@ -20,7 +20,7 @@ pub fn on_cluster<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) 
 /// Like [`on_cluster`], without starting a daemon.
 ///
 /// # Errors
-/// As [`on_cluster`].
+/// The same as for [`on_cluster`].
 pub fn on_laid<T>(plan: &Plan, play: impl FnOnce(&mut Cluster) -> Result<T>) -> Result<T> {
     let mut cluster = Cluster::lay(Run::unique()?, plan)?;
     play(&mut cluster).inspect_err(|_| eprint!("{}", cluster.logs()))

@@ -68,7 +68,7 @@ impl Tally {
     /// Checks that every query is right, wrong or lost.
     ///
     /// # Errors
-    /// When the sum is another: the client has a defect.
+    /// The sum of the counts is wrong, because the client has a defect.
     pub fn check(&self) -> Result<()> {
         let Tally { sent, right, wrong, lost, .. } = self;
         ensure!(right + wrong + lost == *sent, "{right} + {wrong} + {lost} are not {sent}");

@@ -44,7 +44,7 @@ const DESCRIPTORS: usize = 64;
 /// Plays the row.
 ///
 /// # Errors
-/// When the cluster does not come up, or an answer is wrong.
+/// The cluster does not come up, or an answer is wrong.
 pub fn run(length: Length) -> Result<Row> {
     let plain = judged(length, None)?;
     let few = judged(length, Some(DESCRIPTORS))?;

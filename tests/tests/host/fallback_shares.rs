@@ -35,7 +35,8 @@ fn goes_up(server: &Server, query: &Datagram) -> bool {
     server.run(&query.frame()).0.action() == Action::Pass
 }
 
-/// Whether a query from this address goes up. A flood has no frames here, because they take most of the time.
+/// Whether a query from this address goes up. A flood is tested without frames, because building frames would take most
+/// of the time.
 fn admits(server: &Server, source: IpAddr) -> bool {
     let flood_policy = &server.head().expect("there is a zone").flood_policy;
     server.admit_fallback(flood_policy.prefix(address_words(source)), flood_policy)
@@ -176,7 +177,7 @@ fn a_lone_client_has_all_of_it() {
     expect_limited(passed, SECONDS);
 }
 
-/// At most the limit goes up of queries in every form to the served port of a served address.
+/// Queries to the served port of a served address count for the limit in every form, and at most the limit goes up.
 #[test]
 fn everything_that_goes_up_to_the_responder_counts() {
     let (ns, plain) = (ask("@", NS), ask("node3", A));

@@ -1,4 +1,5 @@
-//! The property: an answer of the program on host code means what the responder's answer to the same message means.
+//! The property: the program's answer, on host code, has the same meaning as the responder's answer to the same
+//! message.
 use dns_xdp_tests::oracle::frame_oracle::States;
 use dns_xdp_tests::oracle::property::PropertyRun;
 

@@ -1,4 +1,5 @@
-//! The property: an answer of the program in the kernel means what the responder's answer to the same message means.
+//! The property: the program's answer, in the kernel, has the same meaning as the responder's answer to the same
+//! message.
 use dns_xdp::datapath::{Unattached, Variant};
 use dns_xdp_tests::oracle::frame_oracle::Expected;
 use dns_xdp_tests::oracle::kernel;

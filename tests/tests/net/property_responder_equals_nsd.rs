@@ -1,4 +1,4 @@
-//! The property: the responder's answer means what NSD's answer from the same zone means, or the difference is
+//! The property: the responder's answer has the same meaning as NSD's answer from the same zone, or the difference is
 //! intended.
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,7 +31,7 @@ use tokio::sync::watch;
 const DNS_PORT: u16 = 53;
 /// The number of messages under way at a time.
 const WINDOW: usize = 64;
-/// NSD sends a hundred FORMERR and NOTIMP a second and keeps silent about the others.
+/// NSD sends at most 100 FORMERR and NOTIMP a second. It does not answer further such queries.
 const ERRORS_A_SECOND: usize = 90;
 const SECOND: Duration = Duration::from_millis(1050);
 /// The number of random messages of a normal run; `PROPTEST_CASES` sets another number.

@@ -1,4 +1,4 @@
-//! Scenes: `dns-xdp bench` beside a daemon, after it and without it, and that it leaves no trace.
+//! Scenes: `dns-xdp bench` beside a daemon, after it and without it. The command leaves nothing behind.
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

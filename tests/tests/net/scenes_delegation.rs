@@ -39,7 +39,7 @@ fn a_healthy_delegation_is_verified_from_end_to_end() {
             assert_eq!(findings.ok(check), count, "{check}: {}", findings.text);
         }
 
-        // One of the cluster's own servers is no server of the parent.
+        // A server of the cluster does not serve the parent zone.
         let own = cluster.nodes[0].ipv4().to_string();
         let findings = Findings::of(&cluster.verify(&["--json", "--parent-ns", &own])?)?;
         assert_eq!(
@@ -118,7 +118,7 @@ fn a_single_server_is_a_warning_and_a_wrong_file_is_wrong_usage() {
 /// Gives the parent zone that delegation; `verify` has to end with that code, and to report exactly these faults.
 fn told(cluster: &mut Cluster, delegation: &str, code: i32, expected: &[(&str, &str, String)]) -> Result<()> {
     cluster.parent.as_mut().context("there is no parent zone")?.change(delegation)?;
-    // The resolver's cache of the last delegation is no fault of this one.
+    // The resolver may still have the previous delegation in its cache, which is no fault of this delegation.
     let resolver = cluster.resolver.take();
     resolver.context("there is no resolver")?.end();
     cluster.resolve()?;

@@ -39,7 +39,7 @@ fn each_form_is_taken_by_what_it_is_for() -> Result<()> {
     forms.write("zone", &parent::zone(&forms.show("bind")?))?;
     process::succeed(Command::new("nsd-checkzone").arg(PARENT).arg(forms.path("zone")), "")?;
 
-    // The unchanged script, except for the sending.
+    // The script shows its update instead of sending it, and is otherwise unchanged.
     let script = forms.show("nsupdate")?.replace("\nsend\n", "\nshow\n");
     let message = process::succeed(&mut Command::new("nsupdate"), &script)?;
     assert_eq!(message.matches("\tANY\t").count(), 1 + 2 * 2, "{message}");

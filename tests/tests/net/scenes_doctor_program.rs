@@ -215,7 +215,7 @@ fn descriptor(link: &FdLink) -> Result<(u32, OwnedFd)> {
         }
         let number: i32 = entry.file_name().to_string_lossy().parse()?;
         #[expect(unsafe_code, reason = "aya does not lend the descriptor of a link")]
-        // SAFETY: it is open, for the link that owns it is borrowed.
+        // SAFETY: the descriptor is open, because the link that owns it is borrowed.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         return Ok((id, borrowed.try_clone_to_owned()?));
     }

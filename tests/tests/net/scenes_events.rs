@@ -127,8 +127,8 @@ fn a_follower_goes_on_over_a_restart_and_ends_with_0_by_ctrl_c() {
     });
 }
 
-/// Makes the node report its events to a script beside its configuration file, which is run in that directory; returns
-/// the script's file `heard`.
+/// Makes the node report its events to a script beside its configuration file. The script runs in that directory.
+/// Returns the path of the file `heard`, which the script writes.
 fn notify(node: &Node, script: &str) -> Result<PathBuf> {
     let directory = node.config.parent().context("the configuration has a directory")?;
     let program = directory.join("notify");

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 /// The tolerance for publishing on a busy machine.
 const ALLOWANCE: Duration = Duration::from_secs(1);
-/// Late enough for the first probes of a dying node to be lost, too early for a verdict.
+/// After this time the first probes of a dying node are lost, and there is no verdict yet.
 const MEANWHILE: Duration = Duration::from_millis(250);
 
 #[test]

@@ -18,7 +18,7 @@ const LABELS: [&str; 4] = ["node1", "node2", "node3", "@"];
 #[test]
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_pause_of_ten_seconds_with_a_probe_under_way_takes_no_node_out() {
-    // One failure is a verdict here: the probe that is under way would be it.
+    // One failure is enough for a verdict here, and the probe under way would be that failure.
     let plan = Plan::new(3)
         .line("health", "interval = \"200ms\"")
         .line("health", "fast-interval = \"100ms\"")
@@ -104,7 +104,7 @@ fn a_step_of_the_wall_clock_touches_neither_answers_nor_lease_nor_health() {
                 healths(&status)? == ["up", "up", "down"] && status["frozen"].is_null(),
                 "{step:+} s: {status:#}"
             );
-            // It is the daemon's own clock that has stepped: here it says when it published.
+            // The daemon's own clock has stepped. The time of the publication in `status` is by that clock.
             let published: Timestamp =
                 status["published"].as_str().context("no time of publication")?.parse()?;
             let ahead = published.duration_since(Timestamp::now() + SignedDuration::from_secs(step));

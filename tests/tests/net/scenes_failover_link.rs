@@ -1,4 +1,4 @@
-//! Scenes: what a server sees of the other nodes, and how it decides.
+//! Scenes: a server with bad links to other nodes, and how it decides.
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -57,7 +57,7 @@ fn time_to_repair(cluster: &mut Cluster, victim: usize, is_silent: bool) -> Resu
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn a_service_that_flaps_once_a_second_changes_the_answers_a_few_times_only() {
     const FLAPS: usize = 8;
-    // With a fall and a return for each flap it would be 15.
+    // If each flap caused a fall and a return, there would be 15 changes.
     const CHANGES: usize = 7;
     scene(&Plan::quick(3), |cluster| {
         let servers = [0, 2].map(|node| cluster.nodes[node].ipv4());

@@ -25,7 +25,7 @@ fn a_node_whose_ipv6_is_dead_loses_its_aaaa_and_keeps_its_a() {
         for server in servers {
             moved(cluster, server, ipv6)?;
         }
-        // Long enough for a verdict on IPv4, if there were one.
+        // This is long enough for a verdict on IPv4, but there must be none.
         sleep(Duration::from_secs(1));
         for server in servers {
             ensure!(rrset(cluster, server, "node2", RecordType::A)? == [ipv4], "its A has moved, too");

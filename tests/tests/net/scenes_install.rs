@@ -208,7 +208,7 @@ fn rendered(page: &Path) -> Result<String> {
 
 fn unit(run: &Run, installed: &Installed) -> Result<()> {
     let text = read(&installed.path("usr/lib/systemd/system/dns-xdp.service"));
-    // Its program is not where the unit says: not on this machine.
+    // On this machine the program is not at the path in the unit.
     let program = installed.path("usr/bin/dns-xdp").display().to_string();
     let unit = run.directory().join("dns-xdp.service");
     fs::write(&unit, text.replace("/usr/bin/dns-xdp", &program))?;

@@ -133,7 +133,7 @@ impl Comparison {
         let strategy = queries::octets(zone);
         let mut message = || strategy.new_tree(&mut runner).expect("messages can be drawn").current();
         let whole = message();
-        // Without a whole header there is nothing to answer.
+        // Some messages are cut: a message without a whole header gets no answer.
         let cut = (0..whole.len().min(20)).map(|length| whole[..length].to_vec());
         let messages = queries::identified((0..cases).map(|_| message()).chain(cut));
         for window in messages.chunks(WINDOW) {

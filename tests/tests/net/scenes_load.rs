@@ -1,4 +1,4 @@
-//! Scenes with the load generator: what the benches rely on.
+//! Scenes with the load generator: the properties that the benches rely on.
 use std::time::Duration;
 
 use dns_xdp_tests::bed::run::Run;

@@ -81,7 +81,7 @@ fn full_pipe() -> Result<(PipeReader, PipeWriter)> {
     fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE))?;
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     while writer.write(b"x").is_ok() {}
-    // The daemon's end blocks, as a pipe does.
+    // The daemon's end of the pipe blocks, which is a pipe's default.
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty()))?;
     Ok((reader, writer))
 }

@@ -99,7 +99,7 @@ fn a_second_daemon_on_the_same_port_is_refused_and_told_who_holds_it() {
         cluster.start()?;
         let node = &cluster.nodes[0];
         let second = node.config.with_file_name("second.toml");
-        // Neither control socket nor pins are the first one's.
+        // The second daemon has a control socket and pins of its own.
         let text = node.config_text()?.replace("/node1.", "/second.").replace("/node1\"", "/second\"");
         fs::write(&second, text)?;
         let mut command = Command::new(process::sibling("dns-xdp")?);
@@ -277,7 +277,7 @@ fn off() -> Plan {
     Plan::quick(1).line("xdp", "mode = \"off\"")
 }
 
-/// Has the first node serve all addresses of these interfaces.
+/// Makes the first node serve all addresses of these interfaces.
 fn serve_interfaces(cluster: &Cluster, interfaces: &str) -> Result<()> {
     let node = &cluster.nodes[0];
     let listed = "interfaces = [\"eth0\"]\naddresses = [\"192.0.2.11\", \"2001:db8::11\"]\n";

@@ -110,7 +110,7 @@ fn a_foreign_entry_raises_an_alarm_and_stops_neither_the_daemon_nor_unload() {
         answers(cluster)?;
         let node = &mut cluster.nodes[0];
         ensure!(node.has_xdp()?, "the predecessor is gone");
-        // With a daemon, and without one.
+        // `unload` works both with a daemon and without one.
         let unloaded = |node: &Node| -> Result<()> {
             let stderr = refused(&verb(node, "unload")?, 0);
             assert!(stderr.contains("/foreign, which is not dns-xdp's"), "{stderr}");
@@ -136,7 +136,7 @@ fn what_can_be_removed_is_removed_beside_what_cannot() {
     scene(&Plan::quick(1), |cluster| {
         let node = &mut cluster.nodes[0];
         node.stop(Signal::SIGKILL)?;
-        // By its name it is examined before the others.
+        // The entry is examined before the others, because its name sorts first.
         let stuck = node.pins.join("link-aaa");
         fs::create_dir(&stuck)?;
         mount(None::<&str>, &stuck, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;

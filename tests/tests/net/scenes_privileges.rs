@@ -57,7 +57,7 @@ fn a_daemon_of_roots_keeps_what_xdp_takes_and_goes_on_working() {
 fn echoes_take_a_capability_that_is_kept_only_where_they_are_configured() {
     stage(&Plan::quick(2), |cluster| {
         for node in &cluster.nodes {
-            // Otherwise no capability is needed.
+            // With a range that includes the daemon's group, an echo would need no capability.
             node.namespace.enter(|| Ok(fs::write("/proc/sys/net/ipv4/ping_group_range", "1 0")?))?;
         }
         cluster.start()?;
@@ -113,7 +113,7 @@ fn what_the_first_probes_read_and_look_up_keeps_no_privilege_and_holds_nothing_u
 /// Checks that every thread of the daemon has these capabilities, and that executed programs get none.
 fn has(node: &Node, capabilities: u64) -> Result<()> {
     let pid = node.status()?["pid"].as_u64().context("status tells no pid")?;
-    // A thread that is at work gives up the last of them when it next waits.
+    // A thread that is at work gives up its last capabilities when it next waits.
     wait::until("the daemon has given up what it can", SOON, || {
         let threads = Capabilities::of_threads(u32::try_from(pid)?)?;
         let has_none = |thread: &&Capabilities| (thread.permitted, thread.effective) == (0, 0);
@@ -161,7 +161,7 @@ impl Witness {
         Witness { script, told }
     }
 
-    /// By then it has the daemon's filter.
+    /// Returns the capabilities of the script's process, once it has the daemon's filter.
     fn capabilities(&self) -> Result<Capabilities> {
         let (capabilities, _) = wait::until(&format!("{} has run", self.script.display()), SOON, || {
             let capabilities = Capabilities::parse(&fs::read_to_string(&self.told)?)?;

@@ -142,7 +142,7 @@ fn a_redis_server_that_cannot_serve_takes_the_node_out_and_says_why() {
         cluster.wait_until_healthy()?;
 
         redis.command(&["DEBUG", "POPULATE", "20000"])?;
-        // The microseconds for each key, and the octets between two looks at the clients.
+        // Loading a key takes this many microseconds, and the server looks at its clients after this many octets.
         redis.command(&["CONFIG", "SET", "key-load-delay", "300"])?;
         redis.command(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"])?;
         let mut loading = redis.start_command(&["DEBUG", "RELOAD"])?;

@@ -141,7 +141,7 @@ fn a_growth_that_fails_at_any_step_leaves_a_program_that_answers_and_follows() {
     });
 }
 
-/// Reloads a text while a tracer lists the calls, and has one of them fail.
+/// Reloads a text while a tracer lists the calls and makes one of them fail.
 fn grow(node: &mut Node, text: &str, trace: &Path, inject: &[String]) -> Result<()> {
     std::fs::write(&node.config, text)?;
     let pid = node.status()?["pid"].to_string();

@@ -166,7 +166,7 @@ fn command(directory: &Path) -> String {
     path.display().to_string()
 }
 
-/// Answers every query with authority; dropping it ends it.
+/// A name server that answers every query with authority. A drop ends the server.
 struct NameServer {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

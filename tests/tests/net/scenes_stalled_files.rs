@@ -151,7 +151,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     Ok((done, start.elapsed()))
 }
 
-/// The letter of a process's state: `Z` where its parent has not yet asked for its end.
+/// The letter of a process's state; `Z`: the process has ended, and its parent has not yet waited for it.
 fn process_state(process: &str) -> Result<char> {
     let stat = fs::read_to_string(format!("{process}/stat")).context("the process is gone")?;
     // The program's name, which may hold anything, is in parentheses before it.

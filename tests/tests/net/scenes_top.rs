@@ -130,7 +130,7 @@ fn names_are_sampled_only_while_top_runs() {
         let second = ask_names(node)?;
         assert_eq!((second.samples, second.one_of), (10, 1), "{second:?}");
         assert_eq!(second.names[0].name, format!("node1.{ZONE}."), "{second:?}");
-        // `top` is away for longer than sampling lasts.
+        // `top` is absent for longer than sampling lasts without it.
         thread::sleep(Duration::from_secs(6));
         ask(10)?;
         let third = ask_names(node)?;

@@ -38,7 +38,7 @@ fn servers_that_start_beside_an_older_store_go_on_with_what_they_had_until_one_o
         for node in &mut cluster.nodes {
             node.start()?;
         }
-        // Once more, to show that the first start did not overwrite the copy.
+        // The second start shows that the first start did not overwrite the copy.
         cluster.nodes[2].stop(Signal::SIGKILL)?;
         cluster.nodes[2].start()?;
         for node in &cluster.nodes {
@@ -70,7 +70,7 @@ fn servers_that_start_beside_an_older_store_go_on_with_what_they_had_until_one_o
 fn of_two_servers_of_one_name_the_second_stays_alone_with_an_alarm() {
     scene(&plan(Access::Open), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
-        // A daemon that is killed, and one that is replaced, are followed by the same server.
+        // The daemon after a killed or a replaced daemon counts as the same server.
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         cluster.nodes[0].start()?;
         cluster.nodes[1].replace()?;

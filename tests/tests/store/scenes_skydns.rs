@@ -53,7 +53,7 @@ fn nodes_come_and_go_with_their_keys_and_nonsense_changes_nothing() {
         ensure!(wait_for_agreement(cluster, &ALL)? == first, "what was there already was written again");
         ensure!(cluster.etcd()?.read("config/nodes")?.contains("[[node]]"), "the nodes are gone");
 
-        // A node, and a service of it and another, as ExternalDNS writes them.
+        // A node, and a service of that node and another node, as ExternalDNS writes them.
         cluster.nodes[2].namespace.ip("addr add 192.0.2.44/24 dev eth0\n")?;
         let written = Instant::now();
         put(cluster, "node4/3f2a1b0c", &record("192.0.2.44"))?;
@@ -216,7 +216,7 @@ fn the_mirror_has_the_answers_through_deaths_of_nodes_and_of_its_writer() {
         cluster.wait_until_healthy()?;
         mirrors(cluster, 0)?;
 
-        // The writing server dies, and another server's node while no server may write.
+        // The writing server dies. Another server's node dies while no server may write.
         cluster.nodes[0].stop(Signal::SIGKILL)?;
         let death = Instant::now();
         cluster.nodes[2].kill_database()?;

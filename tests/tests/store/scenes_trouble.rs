@@ -189,14 +189,14 @@ fn a_server_that_the_store_refuses_says_why_and_answers_from_its_copy() {
     }
 }
 
-/// A slow store still works: every server obeys it, and no server turns alone.
+/// A slow store still works: every server obeys it, and no server becomes *alone*.
 fn slow(cluster: &Cluster) -> Result<()> {
     let etcd = cluster.etcd.as_ref().context("no store")?;
     let is_over = AtomicBool::new(false);
     let slowed = Instant::now();
     scope(|scope| {
         let slowing = scope.spawn(|| etcd.hold_up(&is_over));
-        // Longer than the time after which a server turns alone.
+        // This is longer than the time after which a server becomes *alone*.
         let heard = ALL.repeat(4).into_iter().try_for_each(|server| obeyed(cluster, server));
         is_over.store(true, Ordering::Relaxed);
         slowing.join().expect("sending signals does not panic")?;

@@ -22,7 +22,7 @@ const BIN: &str = "/bin";
 /// The modules that the guest's checks load.
 ///
 /// # Errors
-/// When the guest cannot be run.
+/// The guest cannot be run.
 pub(crate) fn modules(binaries: &Path) -> Result<Vec<String>> {
     let output =
         command(text(&binaries.join("guest"))?).arg("modules").output().context("cannot run the guest")?;
@@ -33,7 +33,7 @@ pub(crate) fn modules(binaries: &Path) -> Result<Vec<String>> {
 /// Returns the files that are the same for every kernel.
 ///
 /// # Errors
-/// When a program or a library cannot be read.
+/// A program or a library cannot be read.
 pub(crate) fn userland(binaries: &Path) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
     for directory in ["dev", "proc", "sys", "run", "tmp", "etc", "root"] {
@@ -59,7 +59,7 @@ pub(crate) fn userland(binaries: &Path) -> Result<Vec<u8>> {
 /// Writes an initramfs with these modules: the kernel unpacks two consecutive archives.
 ///
 /// # Errors
-/// When it cannot be written.
+/// The initramfs cannot be written.
 pub(crate) fn write(path: &Path, userland: &[u8], modules: &[Module]) -> Result<()> {
     let mut archive = Archive::default();
     let mut order = String::new();

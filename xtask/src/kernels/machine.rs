@@ -51,7 +51,7 @@ pub(crate) struct Ended {
     pub(crate) console: String,
     /// The time since its start.
     pub(crate) time: Duration,
-    /// Why it did not switch itself off, if it did not.
+    /// The reason, if the machine did not switch itself off.
     pub(crate) failure: Option<Error>,
 }
 
@@ -59,7 +59,7 @@ impl Machine {
     /// Boots the machine and waits until it has switched itself off, or ends it at its time limit.
     ///
     /// # Errors
-    /// When QEMU cannot be started.
+    /// QEMU cannot be started.
     pub(crate) fn boot(&self) -> Result<Ended> {
         let console = self.directory.join(CONSOLE);
         fs::write(&console, "").with_context(|| format!("cannot write {}", console.display()))?;
@@ -88,11 +88,11 @@ impl Machine {
             for end in 0..2 {
                 let card = format!("h{hub}e{end}");
                 qemu.arg("-netdev").arg(format!("hubport,hubid={hub},id={card}"));
-                // The guest knows a card's hub and end by the last two octets.
+                // The guest derives a card's hub and end from the last two octets of its address.
                 qemu.arg("-device").arg(format!("{model},netdev={card},mac=52:54:00:00:{hub:02x}:{end:02x}"));
             }
         }
-        // The emulator takes commands there, and answers on stdout.
+        // The emulator takes commands on stdin, and answers on stdout.
         qemu.args(["-monitor", "stdio"]).stdin(Stdio::piped()).stdout(Stdio::null());
         qemu
     }

@@ -22,7 +22,7 @@ pub(crate) struct Module {
 /// is built in, or does not exist: the check that needs it then fails.
 ///
 /// # Errors
-/// When a module cannot be read.
+/// A module cannot be read.
 pub(crate) fn find(directory: &Path, wanted: &[String]) -> Result<Vec<Module>> {
     let mut there = HashMap::new();
     list(&directory.join("kernel"), &mut there)?;

@@ -39,7 +39,7 @@ impl Kernel {
     /// Returns the kernel of that version; downloads it unless it is below `directory`.
     ///
     /// # Errors
-    /// When there is none, or it cannot be downloaded.
+    /// There is no such kernel, or it cannot be downloaded.
     pub(crate) fn fetch(directory: &Path, version: &str) -> Result<Self> {
         if version != NEWEST
             && let Ok(kernel) = Kernel::unpacked(&directory.join(version), version)

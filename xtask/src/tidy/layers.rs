@@ -63,7 +63,7 @@ pub(super) const LAYERS: [Layers; 2] = [
 const NO_MODULES: [&str; 3] = ["bin", "lib", "main"];
 
 impl Layers {
-    /// The breaches in a file, each as `:line: what`. The path is the file's below the source directory.
+    /// The breaches in a file, each as `:line: what`. `path` is the file's path below the source directory.
     pub(super) fn check(&self, path: &Path, text: &str) -> Vec<String> {
         let Some(place) = module_path(path) else { return Vec::new() };
         let Some(module) = place.first() else { return Vec::new() };
@@ -152,7 +152,7 @@ fn imports(place: &[String], text: &str) -> Vec<Import> {
     found.into_iter().collect()
 }
 
-/// The index after `crate::`, or after as many `super::` as lead from this depth to the root.
+/// The index after `crate::`, or after one `super::` for each level of `depth`; `None`: another path.
 fn behind_root<'t>(word: &impl Fn(usize) -> &'t str, at: usize, depth: usize) -> Option<usize> {
     if at > 0 && word(at - 1) == "::" {
         return None;

@@ -30,10 +30,10 @@ mod programs {
     #[btf_map]
     static SAMPLE: Array<Sample, SAMPLES> = Array::new();
 
-    /// The most queries that a delayed generator sends late. It skips further ones: the veth's ring holds 256.
+    /// The most queries that a delayed generator sends late. It skips further queries: the veth's ring holds 256.
     const CATCH_UP: u64 = 32;
 
-    /// How often the clock is read before a frame is given up; one read takes some 30 ns.
+    /// How often the clock is read before a frame is given up; one read takes about 30 ns.
     const LOOKS: u32 = 32;
 
     const ETHERTYPE: Field<u16, 12> = Field::new();
@@ -66,7 +66,8 @@ mod programs {
         let [length, ipv6, words @ ..] = TEMPLATE.get((nth % TEMPLATES as u64) as u32)?;
         let id = ((nth & ID_MASK) as u16).to_be();
         write(frame(ctx).region(0)?, words, *ipv6 != 0, id);
-        // The frame's length is renewed only when the program changes it, and the responder has changed it too.
+        // The kernel restores a live frame's length only if this program changes it, and the responder has changed it
+        // before.
         let delta = *length as i32 - FRAME_MAX as i32;
         // SAFETY: the context is the one that the program was given.
         match unsafe { bpf_xdp_adjust_tail(ctx.ctx, delta) } {
@@ -174,7 +175,7 @@ mod programs {
         }
     }
 
-    /// Lets everything pass. A veth device takes frames from XDP only when it has a program itself.
+    /// Lets everything pass. A veth device accepts frames from XDP only when it has a program itself.
     #[xdp]
     pub(crate) fn through(_ctx: XdpContext) -> u32 {
         xdp_action::XDP_PASS

@@ -40,7 +40,7 @@ pub struct Record {
     pub ttl: u32,
     /// `A`, `NS`, …
     pub rtype: String,
-    /// In the zone file's notation.
+    /// The data, in the notation of zone files.
     pub data: String,
 }
 
@@ -62,7 +62,7 @@ impl Reply {
 /// Asks `server` once, from a namespace; the arguments are dig's own.
 ///
 /// # Errors
-/// When dig gets no answer or is not installed.
+/// Dig gets no answer or is not installed.
 pub fn dig(from: &Namespace, server: IpAddr, arguments: &[&str]) -> Result<Reply> {
     let mut command = Command::new("dig");
     command.args([&format!("@{server}"), "+tries=1", "+time=1"]).args(arguments);

@@ -44,7 +44,8 @@ impl Tcp {
     /// Asks once and returns the whole response. Sends the same query as [`Client::ask`](super::Client::ask).
     ///
     /// # Errors
-    /// As [`Tcp::exchange`], when the server closes the connection instead, or when the response cannot be parsed.
+    /// The same as for [`Tcp::exchange`]; or the server closes the connection instead, or the response cannot be
+    /// parsed.
     pub fn ask(&mut self, name: &str, rtype: RecordType) -> Result<Message> {
         let answer = self.exchange(&query(name, rtype)?.to_vec()?)?;
         Ok(Message::from_vec(&answer.with_context(|| format!("{} does not answer {name}", self.server))?)?)

@@ -1,4 +1,4 @@
-//! Sends messages over UDP unchanged, and tells a missing answer from a late one.
+//! Sends messages over UDP unchanged, and distinguishes a missing answer from a late one.
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -40,11 +40,11 @@ pub struct Udp {
 }
 
 impl Udp {
-    /// Opens a socket in `from` to port 53 of `server`, which gets answers only from there. `checksum`: the kind of
-    /// checksum of its datagrams; "none" is only for IPv4.
+    /// Opens a socket in `from` to port 53 of `server`. The socket receives only from that address. `checksum`: the
+    /// kind of checksum of its datagrams; "none" is only for IPv4.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// The socket cannot be opened.
     pub fn connect(from: &Namespace, server: IpAddr, checksum: Checksum) -> Result<Self> {
         Udp::connect_by(from, server, checksum, 0)
     }
@@ -53,7 +53,7 @@ impl Udp {
     /// port.
     ///
     /// # Errors
-    /// As for [`Udp::connect`].
+    /// The same as for [`Udp::connect`].
     pub fn connect_by(from: &Namespace, server: IpAddr, checksum: Checksum, port: u16) -> Result<Self> {
         let unspecified: IpAddr =
             if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -63,7 +63,7 @@ impl Udp {
     /// Like [`Udp::connect_by`], from this address of `from`.
     ///
     /// # Errors
-    /// As for [`Udp::connect`].
+    /// The same as for [`Udp::connect`].
     pub fn connect_as(
         from: &Namespace,
         local: SocketAddr,
@@ -90,17 +90,17 @@ impl Udp {
     /// The port that messages are sent from.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not report the socket's address.
     pub fn port(&self) -> Result<u16> {
         Ok(self.socket.local_addr()?.port())
     }
 
     /// Sends all messages, which have different ids, and returns the answer to each. A marker follows them: a query
-    /// that is certainly answered. A message without an answer by then will not get one. A server may answer in another
-    /// order, so a message without an answer is sent once more.
+    /// that is certainly answered. The marker's answer normally comes last. A server may answer in another order, so a
+    /// second marker is sent if an answer is missing. A message without an answer by then gets `None`.
     ///
     /// # Errors
-    /// When a message is answered twice, an answer fits no message, or nothing comes for 3 s.
+    /// A message is answered twice, an answer fits no message, or nothing comes for 3 s.
     pub fn exchange(&self, messages: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
         let places: HashMap<u16, usize> =
             (0..).zip(messages).filter_map(|(place, message)| Some((id(message)?, place))).collect();
@@ -141,7 +141,7 @@ impl Udp {
     /// Sends all messages and returns the answers, until none has come for this long.
     ///
     /// # Errors
-    /// When they cannot be sent.
+    /// The messages cannot be sent.
     pub fn burst(&self, messages: &[Vec<u8>], quiet: Duration) -> Result<Vec<Vec<u8>>> {
         for message in messages {
             self.send(message)?;
@@ -155,7 +155,7 @@ impl Udp {
     /// Sends a message and returns its answer; `None` if none comes in this time.
     ///
     /// # Errors
-    /// When it cannot be sent.
+    /// The message cannot be sent.
     pub fn ask(&self, message: &[u8], patience: Duration) -> Result<Option<Vec<u8>>> {
         self.send(message)?;
         self.socket.set_read_timeout(Some(patience))?;
@@ -169,7 +169,7 @@ impl Udp {
     /// Earlier answers of the server have arrived by then, however busy the machine is.
     ///
     /// # Errors
-    /// When something else comes.
+    /// Another message arrives.
     pub fn expect_quiet(&self) -> Result<()> {
         for last in [0, 1] {
             let marker = marker(last);
@@ -183,7 +183,7 @@ impl Udp {
     fn send(&self, message: &[u8]) -> Result<()> {
         let descriptor = self.socket.as_raw_fd();
         if self.checksum == Checksum::Whole {
-            // The device does not complete the checksum of a packet that still grows.
+            // With MSG_MORE the kernel computes the checksum itself, and does not leave it to the device.
             send(descriptor, message, MsgFlags::from_bits_retain(libc::MSG_MORE)).context("cannot send")?;
             send(descriptor, &[], MsgFlags::empty()).context("cannot send")?;
         } else {

@@ -13,7 +13,7 @@ use crate::bed::wait;
 /// The longest time until a single member is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The member; dropping it ends the process and removes its data.
+/// The member. A drop ends the process and removes its data.
 #[derive(Debug)]
 pub struct LoneEtcd {
     /// The URL for clients.
@@ -26,7 +26,7 @@ impl LoneEtcd {
     /// Starts the member and waits until it answers.
     ///
     /// # Errors
-    /// When etcd is not installed or does not come up.
+    /// etcd is not installed or does not come up.
     pub fn start() -> Result<LoneEtcd> {
         let directory = tempfile::tempdir()?;
         let ports = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)));
@@ -51,7 +51,7 @@ impl LoneEtcd {
     /// Writes a key, which need not be text.
     ///
     /// # Errors
-    /// When the member does not take it.
+    /// The member does not accept the key.
     pub fn put(&self, key: impl AsRef<OsStr>, value: &str) -> Result<()> {
         self.ctl([OsStr::new("put"), key.as_ref(), OsStr::new(value)])
     }
@@ -59,7 +59,7 @@ impl LoneEtcd {
     /// Compacts the history before this revision.
     ///
     /// # Errors
-    /// When there is no such revision.
+    /// There is no such revision.
     pub fn compact(&self, revision: u64) -> Result<()> {
         self.ctl(["compact", &revision.to_string()])
     }

@@ -15,7 +15,8 @@ use crate::bed::netns::Namespace;
 
 /// The port for other members.
 const PEER_PORT: u16 = 2380;
-/// The heartbeat in milliseconds. The defaults are for distant members; a scene has no second for an election.
+/// The heartbeat in milliseconds. The default is for distant members. With it an election takes a second, which is too
+/// long for a scene.
 const HEARTBEAT: &str = "50";
 const ELECTION: &str = "500";
 
@@ -98,7 +99,7 @@ impl Member {
     /// Starts the member with its data, if it has any.
     ///
     /// # Errors
-    /// When it runs, or etcd is not installed.
+    /// The member runs already, or etcd is not installed.
     pub fn start(&mut self) -> Result<()> {
         ensure!(!self.is_started(), "{} runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log);
@@ -110,15 +111,15 @@ impl Member {
         Ok(())
     }
 
-    /// Whether it has been started, and neither killed nor ended since.
+    /// Whether the member has been started, and has not ended since.
     pub fn is_started(&self) -> bool {
         self.server.is_some()
     }
 
-    /// Kills it, as a crash would.
+    /// Kills the member, as a crash would.
     ///
     /// # Errors
-    /// When it does not run.
+    /// The member does not run.
     pub fn kill(&mut self) -> Result<()> {
         let mut server = self.server.take().with_context(|| format!("{} does not run", self.name))?;
         server.kill()?;
@@ -126,19 +127,19 @@ impl Member {
         Ok(())
     }
 
-    /// Sends it a signal: SIGSTOP and SIGCONT, for one.
+    /// Sends the member a signal, for example SIGSTOP or SIGCONT.
     ///
     /// # Errors
-    /// When it does not run.
+    /// The member does not run.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let server = self.server.as_ref().with_context(|| format!("{} does not run", self.name))?;
         Ok(kill(Pid::from_raw(server.id().try_into()?), signal)?)
     }
 
-    /// Removes its data.
+    /// Removes the member's data.
     ///
     /// # Errors
-    /// When it runs, or its files cannot be removed.
+    /// The member runs, or its files cannot be removed.
     pub fn wipe(&self) -> Result<()> {
         ensure!(!self.is_started(), "{} runs", self.name);
         match fs::remove_dir_all(&self.data) {
@@ -149,7 +150,7 @@ impl Member {
         }
     }
 
-    /// Kills it if it runs.
+    /// Kills the member if it runs.
     pub fn end(&mut self) {
         if self.is_started() {
             self.kill().ok();

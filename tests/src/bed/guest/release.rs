@@ -13,7 +13,7 @@ impl Release {
     /// Returns the running kernel's version.
     ///
     /// # Errors
-    /// When the kernel's release does not begin with two numbers.
+    /// The kernel's release does not begin with two numbers.
     pub fn running() -> Result<Self> {
         let names = uname().context("cannot ask for the kernel's release")?;
         let release = names.release().to_string_lossy();

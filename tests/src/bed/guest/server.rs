@@ -23,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const RECORDS: [RecordType; 2] = [RecordType::A, RecordType::AAAA];
 
-/// The daemon of a plan's first node; dropping it ends the daemon.
+/// The daemon of a plan's first node. A drop ends the daemon.
 pub struct Server {
     /// The node, which scenes may change.
     pub node: Node,
@@ -34,7 +34,7 @@ impl Server {
     /// Starts a daemon with the plan's configuration and waits until it has a verdict about its node.
     ///
     /// # Errors
-    /// When it ends or takes too long; the error has the end of its log.
+    /// The daemon ends or takes too long. The error has the end of its log.
     pub fn start(wire: &Wire, plan: &Plan) -> Result<Self> {
         let mut server = Server::prepare(wire, &plan.config(&wire.run, 1))?;
         server.node.start_database()?;
@@ -45,7 +45,7 @@ impl Server {
     /// Like [`Server::start`], with the caller's configuration, and without starting the daemon.
     ///
     /// # Errors
-    /// When the configuration cannot be written.
+    /// The configuration cannot be written.
     pub fn prepare(wire: &Wire, config: &str) -> Result<Self> {
         let mut node = Node::new(&wire.run, 1, wire.server.clone(), None);
         node.patience = START_TIMEOUT;
@@ -57,7 +57,7 @@ impl Server {
     /// Mode and reason of an interface, as in `status --json`.
     ///
     /// # Errors
-    /// When the daemon does not answer, or does not know the interface.
+    /// The daemon does not answer, or does not know the interface.
     pub fn mode(&self, interface: &str) -> Result<(String, String)> {
         let status = self.node.status()?;
         let interfaces = status["interfaces"].as_array().context("status has no interfaces")?;
@@ -70,7 +70,7 @@ impl Server {
     /// The name of the XDP program on an interface; empty: there is none.
     ///
     /// # Errors
-    /// When there is no such interface.
+    /// There is no such interface.
     pub fn program(&self, interface: &str) -> Result<String> {
         let network = self.node.namespace.enter(|| Ok(Network::read()?))?;
         let link = network.named(interface).with_context(|| format!("there is no {interface}"))?;
@@ -81,7 +81,7 @@ impl Server {
     /// Asks for the node's address this many times, over IPv4 and over IPv6.
     ///
     /// # Errors
-    /// When a query is not answered, or with other addresses.
+    /// A query is not answered, or is answered with other addresses.
     pub fn ask(&self, queries: u64) -> Result<()> {
         for (server, record) in self.node.addresses.into_iter().zip(RECORDS) {
             let ask = || self.dns.addresses(server, &format!("{}.{ZONE}", self.node.name), record);
@@ -97,7 +97,7 @@ impl Server {
     /// Asks for the node's IPv4 address once, at this address of the server.
     ///
     /// # Errors
-    /// When that is not answered.
+    /// The query is not answered.
     pub fn ask_at(&self, server: IpAddr) -> Result<()> {
         let name = format!("{}.{ZONE}", self.node.name);
         let answer = self.dns.addresses(server, &name, RecordType::A)?;
@@ -108,7 +108,7 @@ impl Server {
     /// Checks that a name below the zone has exactly this IPv4 address.
     ///
     /// # Errors
-    /// When it has another, or no answer comes.
+    /// The name has another address, or no answer comes.
     pub fn expect_address(&self, name: &str, address: IpAddr) -> Result<()> {
         let answer = self.dns.addresses(self.node.ipv4(), &format!("{name}.{ZONE}"), RecordType::A)?;
         ensure!(answer == [address], "{name} has {answer:?}");
@@ -118,7 +118,7 @@ impl Server {
     /// Like [`Server::ask`], and checks that the program answers all queries.
     ///
     /// # Errors
-    /// As there, and when fewer are counted as answered by the program.
+    /// The same as for [`Server::ask`], or the program has counted fewer answers.
     pub fn expect_answers_in_kernel(&mut self, queries: u64) -> Result<()> {
         let before = self.node.stats()?.answered_by_xdp();
         self.ask(queries).with_context(|| self.log())?;

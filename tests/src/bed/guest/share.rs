@@ -14,10 +14,10 @@ pub struct Share {
 }
 
 impl Share {
-    /// Returns the share of the environment; all checks if it has none.
+    /// Returns the share in the environment variable; without the variable, all checks.
     ///
     /// # Errors
-    /// When it says what is no share.
+    /// The variable holds no valid share.
     pub fn given() -> Result<Self> {
         match env::var(VARIABLE) {
             Err(_) => Ok(Share { part: 1, parts: 1 }),

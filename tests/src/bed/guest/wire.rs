@@ -45,7 +45,7 @@ impl Wire {
     /// stub.
     ///
     /// # Errors
-    /// When the kernel lacks veth, or this is not root.
+    /// The kernel lacks veth, or the caller is not root.
     pub fn veth(names: &[&str]) -> Result<Self> {
         let mut wire = Wire::bare_veth(names)?;
         wire.assign(names[0])?;
@@ -55,7 +55,7 @@ impl Wire {
     /// Like [`Wire::veth`], without addresses.
     ///
     /// # Errors
-    /// As there.
+    /// The same as for [`Wire::veth`].
     pub fn bare_veth(names: &[&str]) -> Result<Self> {
         let mut wire = Wire::empty()?;
         for name in names {
@@ -70,7 +70,7 @@ impl Wire {
     /// Takes the cards of one driver under these names, in the pairs that hubs join, with addresses on the first.
     ///
     /// # Errors
-    /// When the machine has fewer of them.
+    /// The machine has too few cards of that driver.
     pub fn cards(driver: &str, names: &[&str]) -> Result<Self> {
         let mut wire = Wire::bare_cards(driver, names)?;
         wire.assign(names[0])?;
@@ -80,7 +80,7 @@ impl Wire {
     /// Like [`Wire::cards`], without addresses.
     ///
     /// # Errors
-    /// As there.
+    /// The same as for [`Wire::cards`].
     pub fn bare_cards(driver: &str, names: &[&str]) -> Result<Self> {
         let wire = Wire::empty()?;
         let (pairs, _) =
@@ -117,7 +117,7 @@ impl Wire {
     /// that had them.
     ///
     /// # Errors
-    /// When there is no such interface.
+    /// There is no such interface.
     pub fn assign(&mut self, interface: &str) -> Result<()> {
         assign(&self.server, interface, &plan::addresses(1))?;
         assign(&self.client, interface, &CLIENT)
@@ -126,7 +126,7 @@ impl Wire {
     /// Makes a bond of these interfaces at both ends, up and without addresses; `mode` as `ip` takes it.
     ///
     /// # Errors
-    /// When the kernel does not bond them.
+    /// The kernel does not bond the interfaces.
     pub fn bond(&self, bond: &str, mode: &str, interfaces: &[&str]) -> Result<()> {
         let mut lines = format!("link add {bond} type bond mode {mode} miimon 100\n");
         for interface in interfaces {
@@ -134,7 +134,7 @@ impl Wire {
         }
         lines += &format!("link set {bond} up\n");
         if let (true, Some(primary)) = (mode == "active-backup", interfaces.first()) {
-            // Both ends choose independently, and have to choose the same pair.
+            // Each end chooses its active slave by itself, and both have to choose the same pair.
             lines += &format!("link set {bond} type bond primary {primary}\n");
         }
         self.server.ip(&lines)?;
@@ -144,7 +144,7 @@ impl Wire {
     /// Makes the interface of a VLAN at both ends, up and without addresses.
     ///
     /// # Errors
-    /// When the kernel does not make it.
+    /// The kernel does not make the interface.
     pub fn vlan(&self, name: &str, parent: &str, id: u16) -> Result<()> {
         let lines = format!("link add {name} link {parent} type vlan id {id}\nlink set {name} up\n");
         self.server.ip(&lines)?;
@@ -154,7 +154,7 @@ impl Wire {
     /// Runs lines of `ip` in both namespaces.
     ///
     /// # Errors
-    /// When a line fails.
+    /// A line fails.
     pub fn both(&self, lines: &str) -> Result<()> {
         self.server.ip(lines)?;
         self.client.ip(lines)
@@ -163,7 +163,7 @@ impl Wire {
     /// Joins one more pair of veth devices, with a stub and without addresses.
     ///
     /// # Errors
-    /// As [`Wire::veth`].
+    /// The same as for [`Wire::veth`].
     pub fn add_veth(&mut self, name: &str) -> Result<()> {
         let client = self.client.name();
         self.server.ip(&format!("link add {name} type veth peer name {name} netns {client}\n"))?;
@@ -171,10 +171,10 @@ impl Wire {
         self.put_stubs(&[name])
     }
 
-    /// Puts the stub on each of these interfaces of the client's.
+    /// Puts the stub on each of these interfaces of the client.
     ///
     /// # Errors
-    /// When the kernel does not take it.
+    /// The kernel does not accept the stub.
     pub fn put_stubs(&mut self, names: &[&str]) -> Result<()> {
         let stubs = attached(&self.client, "pass", names)?;
         self.stubs.push(stubs);
@@ -184,7 +184,7 @@ impl Wire {
     /// The same with a stub that allows a large MTU.
     ///
     /// # Errors
-    /// As there.
+    /// The same as for [`Wire::put_stubs`].
     pub fn put_stubs_for_fragments(&mut self, names: &[&str]) -> Result<()> {
         let stubs = attached(&self.client, "pass_frags", names)?;
         self.stubs.push(stubs);
@@ -199,7 +199,7 @@ impl Wire {
     /// Attaches one foreign program to interfaces of the server, until the value is dropped.
     ///
     /// # Errors
-    /// When there is a program already.
+    /// The interface already has a program.
     pub fn occupy(&self, names: &[&str]) -> Result<Stubs> {
         attached(&self.server, "pass", names)
     }

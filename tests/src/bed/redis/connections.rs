@@ -63,7 +63,7 @@ pub fn spans(attempts: &[Attempt]) -> Vec<Span> {
     spans
 }
 
-/// The running client: it makes an attempt every 100 ms, each of at most 1 s. Dropping it ends it.
+/// The running client: it makes an attempt every 100 ms, each of at most 1 s. A drop ends the client.
 #[derive(Debug)]
 pub struct Connections {
     attempts: Arc<Mutex<Vec<Attempt>>>,
@@ -98,7 +98,7 @@ impl Connections {
     /// Waits until `is_wanted` is true of the attempts so far.
     ///
     /// # Errors
-    /// When that takes longer than `limit`; the error has what the client saw last.
+    /// The wait takes longer than `limit`. The error has the client's last results.
     pub fn wait_until(
         &self,
         what: &str,
@@ -117,7 +117,7 @@ impl Connections {
     /// Ends the client and returns all attempts.
     ///
     /// # Errors
-    /// When redis-cli could not be started.
+    /// redis-cli could not be started.
     pub fn finish(mut self) -> Result<Vec<Attempt>> {
         self.end()?;
         Ok(self.so_far())
@@ -135,7 +135,7 @@ impl Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        // An error belongs to `finish`.
+        // `finish` reports an error; a drop cannot.
         self.end().ok();
     }
 }

@@ -14,7 +14,7 @@ use crate::bed::wait;
 /// The longest time until an empty server answers.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The server; dropping it kills it.
+/// The server. A drop kills the server.
 #[derive(Debug)]
 pub struct Server {
     namespace: Namespace,
@@ -23,11 +23,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on `port` of all addresses, without TLS, with further lines of its configuration. Its files go into
-    /// `directory`.
+    /// Starts it on `port` of all addresses, without TLS, with further lines of its configuration. The server's files
+    /// go into `directory`.
     ///
     /// # Errors
-    /// When redis-server is not installed, or does not come up.
+    /// redis-server is not installed, or does not come up.
     pub fn start(on: &Namespace, directory: &Path, port: u16, lines: &str) -> Result<Self> {
         let config = directory.join("redis.conf");
         let usual = format!(
@@ -50,7 +50,7 @@ impl Server {
     /// Sends a command over the loopback, and returns the reply.
     ///
     /// # Errors
-    /// When the server refuses it.
+    /// The server refuses the command.
     pub fn command(&self, words: &[&str]) -> Result<String> {
         let reply = self.namespace.succeed(self.client().args(words))?;
         let refusal = ["ERR", "NOAUTH", "LOADING", "DENIED", "MASTERDOWN", "NOPERM", "WRONGPASS"];
@@ -61,7 +61,7 @@ impl Server {
     /// Like [`Server::command`], without waiting for the reply.
     ///
     /// # Errors
-    /// When the client cannot be started.
+    /// The client cannot be started.
     pub fn start_command(&self, words: &[&str]) -> Result<Child> {
         self.namespace.spawn(self.client().args(words).stdout(Stdio::null()).stderr(Stdio::null()))
     }

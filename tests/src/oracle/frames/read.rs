@@ -15,7 +15,7 @@ const LABEL_MAX: u8 = 63;
 const NAME_MAX: usize = 255;
 
 /// The datagram in a frame; `None`: there is none, or it has options, is a fragment, or has contradictory lengths.
-/// Fields that no answer depends on are not read. Of the checksum, only its presence is read.
+/// Fields that no answer depends on are not read. Only the presence of the checksum is read, not its value.
 pub fn datagram(frame: &[u8]) -> Option<Datagram> {
     let mut rest = frame;
     let (destination_mac, source_mac) = (take(&mut rest)?, take(&mut rest)?);

@@ -11,7 +11,7 @@ const WHOLE: u16 = 0x4000;
 /// The DNS message in the frame that answers `query`.
 ///
 /// # Errors
-/// The fault of the frame, or that the message is invalid.
+/// The frame has a fault, or the message is invalid.
 pub fn message(query: &Datagram, frame: &[u8]) -> Result<Vec<u8>, String> {
     let mut reply = Reading { rest: frame };
     reply.ethernet(query)?;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::oracle::table::zone::{ask, over_ipv4, over_ipv6};
 
-    /// A query, and the answer to it that differs from it only where it has to.
+    /// A query and its answer. The answer differs from the query only where it has to.
     fn exchange(query: Datagram) -> (Datagram, Vec<u8>) {
         let query = Datagram { tags: vec![(TAG, 7)], checksum: Checksum::Zero, ..query };
         let turned = Datagram {
@@ -114,7 +114,7 @@ mod tests {
         };
         let mut frame = turned.frame();
         if query.source.is_ipv4() {
-            // No identification; the checksum changes accordingly.
+            // An answer has no identification. The checksum changes accordingly.
             let checksum = sum(&[&frame[28..30], &frame[22..24]]);
             frame[22..24].fill(0);
             frame[28..30].copy_from_slice(&checksum.to_be_bytes());

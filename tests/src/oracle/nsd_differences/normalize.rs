@@ -246,7 +246,7 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
 pub(super) fn withheld(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let addresses = query.qname.as_ref().and_then(|qname| query.served.zone.addresses(qname));
     let is_withheld = addresses.is_some_and(|addresses| addresses.refused);
-    // Also for a family that the name lacks.
+    // An empty answer about a family that the name lacks counts too.
     let is_answered = !theirs.answers.is_empty()
         || theirs.metadata.truncation
         || is_for_addresses(query) && rcode(theirs) == NoError;

@@ -112,7 +112,7 @@ impl Query {
         !self.question.is_empty()
     }
 
-    /// The same query without what has no meaning in one: the rcode, and all records but the OPT, whose owner is
+    /// The same query without its meaningless parts: the rcode, and all records except the OPT. The OPT's owner is
     /// written out. An OPT in another section, or after the last counted record, is removed too.
     pub fn plain(&self, id: u16) -> Vec<u8> {
         let [_, answers, authorities, additionals] = self.counts.map(usize::from);

@@ -183,7 +183,7 @@ fn new_secret() -> Vec<Row> {
     cookies.map(row).to_vec()
 }
 
-/// The first query of each prefix is answered. The answers to later ones depend on the sender.
+/// The first query of each prefix is answered. The answers to later queries depend on the sender.
 fn limited() -> Vec<Row> {
     let plain = ask("node3", A);
     let known = with_options(ask("node3", A), cookie(&[&CLIENT, &SERVER]));

@@ -100,7 +100,7 @@ fn ip() -> Vec<Row> {
     let [query, over_ipv6] = queries();
     for fragment in [MORE_FRAGMENTS, 1, 0x1fff, MORE_FRAGMENTS | 185] {
         let query = Datagram { fragment, ..query.clone() };
-        // A later fragment does not show its port.
+        // A later fragment does not contain its port.
         let outcome = if fragment == MORE_FRAGMENTS { Outcome::Fragment } else { Outcome::NotForUs };
         rows.push(Row::untouched(format!("fragment {fragment:#06x}"), outcome, &query));
     }
@@ -186,7 +186,7 @@ fn lengths() -> Vec<Row> {
     rows
 }
 
-/// A query with only its first octets.
+/// The first octets of a query, without the rest.
 fn cut_frames() -> Vec<Row> {
     let mut rows = Vec::new();
     for query in queries() {

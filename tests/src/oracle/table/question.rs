@@ -161,7 +161,8 @@ fn malformed_names() -> Vec<Row> {
     rows
 }
 
-/// Messages that end too early, at the very end of the frame or in its padding: the lengths of IP and UDP are right.
+/// Messages that end too early. Some end at the end of the frame, others before padding. The lengths of IP and UDP are
+/// right.
 fn cut_messages() -> Vec<Row> {
     let query = ask("node3", A).with(Opt { options: vec![0, 10, 0, 2, 1, 2], ..Opt::of_size(1232) });
     let plain = Message { counts: Some([1, 0, 0, 0]), ..query.clone() };

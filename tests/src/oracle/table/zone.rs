@@ -86,8 +86,8 @@ pub fn ipv6(nth: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0x1122, 0x3344, 0x5566, 0x7788, 0x99aa, 0xbb00 | u16::from(nth))
 }
 
-/// A name of this many octets in wire form: the zone's apex, or 20 to 255 octets. Shorter ones are suffixes of longer
-/// ones.
+/// A name of this many octets in wire form: the zone's apex, or 20 to 255 octets. Shorter names are suffixes of longer
+/// names.
 pub fn sized(octets: usize) -> String {
     let mut labels = vec![APEX.to_owned()];
     let mut left = octets - APEX_LENGTH;
@@ -126,7 +126,7 @@ fn cookies(secrets: [u128; 2]) -> FloodLimits {
     FloodLimits { secrets, ..FloodLimits::default() }
 }
 
-/// The same with cookies, and one answer to a prefix in some centuries; one in `slip` further answers slips.
+/// The same with cookies, and one answer to a prefix in several centuries; one in `slip` further answers slips.
 pub fn zone_with_limits(slip: u32) -> Zone {
     let exempt = vec![Network { address: EXEMPT, length: 32 }];
     let rate_limit = RateLimit { slip, exempt, ipv4_prefix: 24, ipv6_prefix: 56, ..RateLimit::default() };
@@ -138,14 +138,14 @@ pub fn zone_with_limits(slip: u32) -> Zone {
 /// A client that is exempt from limits, in the same prefix as the others.
 pub const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 200));
 
-/// The same with one query to the responder in some centuries.
+/// The same with one query to the responder in several centuries.
 pub fn zone_with_fallback_limit() -> Zone {
     let mut flood_policy = FloodLimits::default().table();
     flood_policy.set_prefixes(24, 56);
     zone().guarded(table::FloodPolicy { fallback: CENTURIES, ..flood_policy })
 }
 
-/// A rate of one in some centuries.
+/// A rate of one in several centuries.
 pub const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
 
 /// The same with this many name servers, from `ns1` on.

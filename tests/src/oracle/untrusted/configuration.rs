@@ -1,5 +1,5 @@
-//! The text of a configuration: it is refused with its problems, or valid, and stays valid when nodes are changed in
-//! it.
+//! The text of a configuration is either refused with its problems, or valid. A valid text stays valid when its nodes
+//! are changed.
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const LOOKS_ELSEWHERE: [&str; 3] = ["target", "ca", "command"];
 const NODE: &str = "fuzzed-node";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
-/// Checks the property for one text; Returns `true` if the text is a valid configuration.
+/// Checks the property for one text. Returns `true` if the text is a valid configuration.
 ///
 /// # Errors
 /// The broken property.

@@ -36,7 +36,7 @@ impl Socket {
     /// Serves a new control socket.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// The socket, its directory or the runtime cannot be made.
     pub fn serve() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("control.sock");
@@ -50,7 +50,7 @@ impl Socket {
     }
 
     /// Checks the property for one input: the server answers in HTTP or closes the connection, soon. An input that
-    /// begins with a zero is sent unchanged, without it; any other is the body of a command.
+    /// begins with a zero octet is sent as it is, without that octet. Any other input is the body of a command.
     ///
     /// # Errors
     /// The server's wrong behaviour.

@@ -40,7 +40,7 @@ pub fn message(input: &[u8]) -> Vec<u8> {
 /// Checks the property for one message.
 ///
 /// # Errors
-/// The fault, and its answer.
+/// An answer is wrong. The error has the fault and the answer.
 pub fn hold(zone: &Zone, message: &[u8]) -> Result<(), String> {
     let answer = |transport| answer(message, transport, Some(zone));
     let answers =
@@ -122,7 +122,7 @@ fn check(message: &[u8], Sent { rcode, message: response, .. }: &Sent) -> Result
     if again.is_some() { Err("it would be answered itself".to_owned()) } else { Ok(()) }
 }
 
-/// A generous check: an OPT has its type somewhere.
+/// Whether the message may have an OPT record: the record's type may be anywhere in it.
 fn has_opt(message: &[u8]) -> bool {
     message.windows(2).any(|octets| octets == [0, 41])
 }

@@ -11,7 +11,7 @@ use crate::bed::wait;
 
 const QUERIES: u64 = 3;
 const SOON: Duration = Duration::from_secs(30);
-/// More pairs of interface and address than an earlier version had room for.
+/// The number of addresses: an earlier version had room for fewer pairs of interface and address.
 const MANY: u8 = 60;
 
 fn default_addresses(wire: &Wire) -> Result<Server> {
@@ -46,7 +46,7 @@ pub(super) fn come_and_go() -> Result<()> {
         wire.server.ip("addr add 192.0.2.61/24 dev eth0\n")?;
         answered_in_kernel(&server, vip)?;
         wire.server.ip("addr del 192.0.2.61/24 dev eth0\n")?;
-        // The neighbour still sends frames for it; the program must not answer them.
+        // The neighbour still sends frames for the removed address. The program must not answer them.
         wait::until("no answer comes from the removed address", SOON, || {
             ensure!(server.ask_at(vip).is_err(), "it is answered");
             Ok(())
@@ -62,7 +62,7 @@ pub(super) fn many_on_one_interface() -> Result<()> {
     let address = |nth: u8| Ipv4Addr::new(192, 0, 2, 120 + nth);
     let lines: String = (0..MANY).map(|nth| format!("addr add {}/24 dev eth0\n", address(nth))).collect();
     wire.server.ip(&lines)?;
-    // The same address with another prefix length, and the interface with another name.
+    // One address gets a second prefix length, and the interface an alternative name.
     wire.server.ip("addr add 192.0.2.120/32 dev eth0\nlink property add dev eth0 altname uplink0\n")?;
     let mut server = default_addresses(&wire)?;
     for nth in 0..MANY {

@@ -21,7 +21,8 @@ fn expect_native(server: &mut Server, interface: &str) -> Result<()> {
     server.expect_answers_in_kernel(QUERIES)
 }
 
-/// The program is on the bond since Linux 5.15, on each slave before. A slave comes later, and the first one goes.
+/// From Linux 5.15 on, the program is on the bond; on older kernels it is on each slave. A slave is added later, and
+/// the first one then goes down.
 pub(super) fn bond_of_cards() -> Result<()> {
     let mut wire = Wire::bare_cards("virtio_net", &SLAVES)?;
     wire.bond("bond0", "active-backup", &SLAVES[..1])?;

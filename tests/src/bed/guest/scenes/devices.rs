@@ -65,8 +65,8 @@ pub(super) fn name_with_a_dot() -> Result<()> {
     server.end()
 }
 
-/// A driver accepts a plain program up to an MTU that leaves room in a page. Above, it accepts a program for fragments
-/// if it supports these.
+/// A driver accepts a plain program while a frame of the MTU fits a page. For a larger MTU it accepts a program for
+/// fragmented frames, if the driver supports such programs.
 pub(super) fn jumbo_frames_on_cards() -> Result<()> {
     /// The first kernel whose virtio_net accepts programs for fragments.
     const FRAGS: KernelVersion = KernelVersion(6, 3);
@@ -88,7 +88,7 @@ pub(super) fn jumbo_frames_on_cards() -> Result<()> {
     server.end()
 }
 
-/// The same on a veth, whose driver has accepted programs for fragments since they exist.
+/// The same on a veth. Its driver accepts programs for fragmented frames on every kernel that has such programs.
 pub(super) fn jumbo_frames_on_a_veth() -> Result<()> {
     let mut wire = Wire::veth(&["eth0"])?;
     wire.remove_stubs();
@@ -125,7 +125,7 @@ pub(super) fn pins_are_removed() -> Result<()> {
     };
     wait::until("both are pinned again", SOON, is_pinned)?;
     server.expect_answers_in_kernel(QUERIES)?;
-    // The daemon may pin again while they are removed.
+    // The daemon may create pins again during the removal, which then fails and is repeated.
     wait::until("the pins are removed", SOON, || {
         fs::remove_dir_all(&pins).context("cannot remove the pins")
     })?;
@@ -140,7 +140,7 @@ pub(super) fn pins_are_removed() -> Result<()> {
     server.end()
 }
 
-/// Another program on the interface is left alone for as long as it is there.
+/// The daemon does not touch another program on the interface. It attaches its own program when the other one is gone.
 pub(super) fn foreign_program_leaves() -> Result<()> {
     let wire = Wire::veth(&["eth0", "eth1"])?;
     let foreign = wire.occupy(&["eth0", "eth1"])?;

@@ -1,4 +1,4 @@
-//! A daemon's beginnings and ends on one interface.
+//! Scenes: how a daemon starts and ends on one interface.
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 

@@ -64,7 +64,7 @@ pub(super) fn stopped_and_continued() -> Result<()> {
         ensure!(now.hardware - before.hardware + Duration::from_secs(2) > own + STOPPED, "it was not");
         Ok(now)
     });
-    // For this machine, node2 has died meanwhile.
+    // From this machine's view, node2 has died during the stop.
     let awake = Instant::now();
     database.kill().and_then(|()| database.wait())?;
     let (after, _) = after?;

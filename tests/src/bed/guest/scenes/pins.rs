@@ -43,7 +43,7 @@ pub(super) fn made_anew_with_cookies() -> Result<()> {
     expect_program(&server, "eth0", GUARDED)?;
     let before = server.node.stats()?.answered_by_xdp();
     let pins = server.node.pins.clone();
-    // The daemon may pin again while they are removed.
+    // The daemon may create pins again during the removal, which then fails and is repeated.
     wait::until("the pins are removed", SOON, || {
         fs::remove_dir_all(&pins).context("cannot remove the pins")
     })?;
