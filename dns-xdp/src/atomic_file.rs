@@ -1,4 +1,4 @@
-//! Replaces a file's text. A reader sees the old text or the new text, also after a crash.
+//! Replaces a file's text. A reader sees either the old text or the new text, even after a crash.
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt as _, fchown};

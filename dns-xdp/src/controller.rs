@@ -1,7 +1,8 @@
-//! The controller: a pure core that decides, and a shell that does what follows.
+//! The controller: a pure core that decides, and a shell that carries the decisions out.
 //!
-//! Every event is an input of the core: a probe's result, a command, a changed file, the end of a publication. The
-//! core answers with effects, which the shell performs beside it; their results are inputs again.
+//! Every event is an input of the core: a probe's result, a command, a changed file, the end of a publication. The core
+//! returns effects. The shell performs them while the core continues, and passes their results to the core as new
+//! inputs.
 //!
 //! ```text
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes

@@ -37,7 +37,7 @@ impl Network {
     /// Asks the kernel for all links and addresses. 1,000 of them take a few milliseconds.
     ///
     /// # Errors
-    /// Those of a netlink socket; `Interrupted` if the network changed during each of several dumps.
+    /// The errors of a netlink socket; `Interrupted` if the network changed during each of several dumps.
     pub fn read() -> io::Result<Network> {
         let mut links = netlink::links()?;
         links.sort_by_key(|link| link.index);

@@ -34,7 +34,7 @@ pub enum Unfit {
         removal(own)
     )]
     MountRoot {
-        /// As it is written.
+        /// The path as it is written.
         pin: PathBuf,
         /// Entries that look like the daemon's.
         own: Vec<PathBuf>,
@@ -56,7 +56,7 @@ pub enum Unfit {
         and_more(*more)
     )]
     Foreign {
-        /// As it is written.
+        /// The path as it is written.
         pin: PathBuf,
         /// The first of the entries.
         first: PathBuf,
@@ -125,7 +125,7 @@ pub fn check_path(pin: &Path) -> Result<(), Unfit> {
 /// Checks that the daemon's entries may be removed from `pin`. Its other entries do not matter.
 ///
 /// # Errors
-/// It has `..`, is the root of a mount, or is no directory.
+/// It has `..`, is the root of a mount, or is not a directory.
 pub fn removable(pin: &Path) -> Result<(), Unfit> {
     check_path(pin)?;
     if pin == Path::new(BPFFS) || is_mount_root(pin) {
@@ -222,7 +222,7 @@ pub fn on_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Whether a directory is on another filesystem than its parent.
+/// Whether a directory and its parent are on different filesystems.
 fn is_mount_root(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };
     let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
@@ -230,7 +230,7 @@ fn is_mount_root(path: &Path) -> bool {
 }
 
 /// Removes one of the daemon's entries ([`is_own`]): a pin, or a directory of maps with its pins. Follows neither
-/// symbolic links nor mounts, and removes nothing deeper. An entry that is gone is no error.
+/// symbolic links nor mounts, and removes nothing deeper. A missing entry is not an error.
 ///
 /// # Errors
 /// The entry is not the daemon's, or the system refuses.

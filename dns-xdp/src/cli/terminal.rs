@@ -10,7 +10,8 @@ use ratatui::{DefaultTerminal, Frame};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// The whole terminal. Dropping it restores the terminal's state. A panic restores the state before its message.
+/// The whole terminal. Dropping it restores the terminal's state. A panic restores the state before the message of the
+/// panic is written.
 #[derive(Debug)]
 pub(super) struct Terminal {
     terminal: DefaultTerminal,
@@ -62,7 +63,7 @@ impl Terminal {
         Ok(Terminal { terminal, events, signals, colour })
     }
 
-    /// Shows a frame. Writes only the differences from the frame before.
+    /// Shows a frame. Writes only the differences from the previous frame.
     pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> anyhow::Result<()> {
         let colour = self.colour;
         let drawn = self.terminal.draw(|frame| {

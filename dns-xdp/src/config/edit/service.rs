@@ -6,7 +6,7 @@ use crate::cluster::{AllDown, Order};
 use crate::config::nearest;
 
 /// The keys that a command sets on a service. A key that is not given has its default in a new service, and keeps its
-/// value in a known one.
+/// value in an existing service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceKeys {
     /// Names of its members; empty: not given.
