@@ -75,7 +75,8 @@ pub struct Config {
     pub events: Events,
     /// The store that the servers share; `None`: each server has its file.
     pub store: Option<SharedStore>,
-    /// The revision of the last change of the documents that it was read from. `None`: the file has no store.
+    /// The revision of the last change of the documents that it was read from. `None`: it was read without documents of
+    /// a store.
     pub revision: Option<Revision>,
     /// Shared sections of the file that differ from the store's documents. The documents are in force.
     pub overridden: Vec<&'static str>,

@@ -3,8 +3,8 @@
 //! Only the entries that [`is_own`] recognises are ever removed. [`fit`] refuses the root of a mount and a directory
 //! with other entries, because other programs use these too.
 //!
-//! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is the
-//! link to `eth0.5`.
+//! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is
+//! the link to `eth0.5`.
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;

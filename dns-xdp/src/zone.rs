@@ -86,7 +86,8 @@ pub struct Addresses {
     pub answers_max: usize,
     /// Whether the name exists but is answered REFUSED (`all-down = "refused"`).
     pub refused: bool,
-    /// TTL of NODATA answers about the name while it lacks a family that it otherwise has; `None`: the zone's negative TTL.
+    /// TTL of NODATA answers about the name while it lacks a family that it otherwise has; `None`: the zone's negative
+    /// TTL.
     pub nodata_ttl_seconds: Option<u32>,
 }
 

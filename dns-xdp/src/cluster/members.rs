@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{APEX, AllDown, Node, Order, Parts, Service};
 
-/// The names of a cluster's nodes and services, and the rules of the services. The apex is among the services; unless it is
-/// configured, it has all nodes.
+/// The names of a cluster's nodes and services, and the rules of the services. The apex is among the services; unless
+/// it is configured, it has all nodes.
 #[derive(Debug)]
 pub(crate) struct Members {
     nodes: Arc<[String]>,

@@ -64,7 +64,7 @@ pub struct Known {
 /// Reads the nodes and services of a text. Skips parts that cannot be read.
 ///
 /// # Errors
-/// The text is no TOML.
+/// The text is not TOML.
 pub fn known(text: &str) -> Result<Known, EditError> {
     let document = parse(text)?;
     let mut known = Known::default();

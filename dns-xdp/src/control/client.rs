@@ -59,7 +59,7 @@ pub enum CallError {
         /// How long the client waited.
         patience: Duration,
     },
-    /// The reply was no valid answer.
+    /// The reply was not a valid answer.
     #[error(
         "the dns-xdp on {socket} gave no valid answer ({reason}): is it another version?",
         socket = socket.display()

@@ -53,7 +53,7 @@ impl Configured {
         Configured { config, source, text }
     }
 
-    /// The proposal of a reload of this file for a server without a store. It is the same each time.
+    /// The proposal of a reload of this file for a server without a store. Every call returns the same proposal.
     fn proposal(&self, in_force: &Source) -> Option<Proposal> {
         let (config, source) = (self.config.clone(), self.source.clone());
         in_force.documents().is_none().then(|| Proposal {

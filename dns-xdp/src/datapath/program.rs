@@ -10,7 +10,7 @@ use dns_xdp_ebpf::table;
 use super::variant::Variant;
 use super::{Error, maps};
 
-/// The programs that answer and the one that renews their lease, as the BPF linker left them.
+/// The programs that answer and the program that renews their lease, as the BPF linker wrote them.
 pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/responder"));
 
 /// The log level of the object when its log is on.

@@ -1,4 +1,4 @@
-//! Keeps programs attached: to devices that come, no longer to devices that go, and again where they were lost.
+//! Keeps programs attached: attaches them to new devices, drops removed devices, and reattaches lost programs.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -20,7 +20,8 @@ impl Kernel {
     pub(super) fn follow(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let mut ours = program::ids(&self.object);
         ours.extend(&self.predecessors);
-        // The addresses come before a program replaces another, so that it answers for them from its first packet.
+        // Publish the addresses before a program replaces another. The new program then answers for them from its first
+        // packet.
         let mut changed = self.publish_local_addresses(serving, network)?;
         let wanted = self.wanted(serving, network, &ours);
         if !self.attached {
@@ -96,8 +97,8 @@ impl Kernel {
         }
     }
 
-    /// Removes a predecessor's pins that no device can take over and that would block it. These are pins of an interface
-    /// that was renamed or got a master, and pins of only some slaves of a bond.
+    /// Removes a predecessor's pins that no device can take over and that would block it. These are pins of an
+    /// interface that was renamed or got a master, and pins of only some slaves of a bond.
     fn unpin_unadoptable(&self, wanted: &BTreeMap<u32, Facts>) {
         let linked = self.pins.linked();
         let is_its = |(index, name): &(u32, String)| {

@@ -30,7 +30,7 @@ fn summed<'a>(statistics: impl Iterator<Item = (&'a str, u64)>) -> Transmitted {
     transmitted
 }
 
-/// After this many errors without an answer that left, the driver counts as losing all answers.
+/// The number of errors in a row that count as a loss of all answers. A sent answer starts the count again.
 const LOST: u64 = 8;
 
 /// The drivers' counters since the first look at each, by interface.

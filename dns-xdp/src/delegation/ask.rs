@@ -45,7 +45,7 @@ pub enum NoAnswer {
     /// The system's error: connection refused, host unreachable.
     #[error("{0}")]
     Io(String),
-    /// The answer is no DNS message.
+    /// The answer is not a DNS message.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
 }

@@ -83,7 +83,7 @@ pub struct Device {
     pub features: Option<Features>,
     /// Queues, ring, offload.
     pub settings: Settings,
-    /// For a veth: whether the other end has an XDP program. `None`: unknown, or no veth.
+    /// For a veth: whether the other end has an XDP program. `None`: unknown, or the device is not a veth.
     pub peer_has_native_program: Option<bool>,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// The daemon gives its first answers. The event has the answers that differ from the configured answers.
     Start,
-    /// The daemon stops in good order.
+    /// The daemon stops in an orderly way.
     Stop,
     /// Another configuration is in force, by `reload` or SIGHUP.
     Reload,

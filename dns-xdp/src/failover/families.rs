@@ -1,8 +1,9 @@
-//! The answers of one family if its health differs from the other family's. Pure.
+//! The answers of one family if its health differs from the other family's. This module is pure.
 //!
-//! The decision is made about nodes: a node is up while one of its families is. If it answers a node whose IPv4 or IPv6
-//! is dead, [`super::decide`] also decides for that family alone, about the nodes that have it (`decided`). While the
-//! answers are frozen, the answers of a family stay too, except where an operator's intent changes them (`frozen`).
+//! The decision is made about nodes: a node is up while one of its families is. If the answers have a node whose IPv4
+//! or IPv6 is dead, [`super::decide`] also decides for that family alone (`decided`). That decision is about the nodes
+//! with that family. While the answers are frozen, the answers of a family stay too, except where an operator's intent
+//! changes them (`frozen`).
 mod decided;
 mod frozen;
 

@@ -1,4 +1,4 @@
-//! Chooses the nodes that one service answers, among its members and its backups. Pure.
+//! Chooses the nodes that one service answers, among its members and its backups. This module is pure.
 use std::collections::BTreeSet;
 
 use super::holds::held;
@@ -31,7 +31,7 @@ pub(super) fn rule_while_down(group: &Group, usual: AllDown) -> AllDown {
 }
 
 /// The answer of a service that is down and fails open: the nodes that answer for its members by `by_node`. With
-/// `min-healthy`, it is the members that an operator has not taken out.
+/// `min-healthy`, the answer is the members that an operator has not taken out.
 pub(super) fn fail_open(
     group: &Group,
     view: &View,
@@ -54,7 +54,7 @@ pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize
 
 /// Returns the nodes that a service answers with while the answers are frozen.
 ///
-/// `kept` are the nodes of its answer before. `by_node[i]` is the node that answers for node `i`, with the operator's
+/// `kept` are the nodes of its previous answer. `by_node[i]` is the node that answers for node `i`, with the operator's
 /// intents applied. `left` are the nodes that answer for themselves and that no operator has taken out.
 ///
 /// Members that an operator wants up are added. If an operator has taken out every node of the answer, the first group

@@ -72,12 +72,12 @@ enum Fault {
     Ours(String),
 }
 
-/// The host answered, but not as it should.
+/// Makes the fault of a host that answered, but wrongly.
 fn wrong(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: true })
 }
 
-/// Nothing shows whether the host is there.
+/// Makes the fault of a host that has shown no sign of life.
 fn unseen(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: false })
 }
@@ -124,7 +124,7 @@ async fn datagram(
     judge: impl Fn(&io::Error) -> Fault,
     read: impl Fn(&[u8]) -> Option<Result<(), Fault>>,
 ) -> Result<(), Fault> {
-    /// The longest datagram: servers send no longer one unless asked (RFC 6891, section 6.2.5).
+    /// The longest datagram: servers send longer ones only on request (RFC 6891, section 6.2.5).
     const LONGEST: usize = 4096;
     let mut buffer = [0; LONGEST];
     let received = async {

@@ -1,4 +1,4 @@
-//! Computes when attempts at one subject start and when they are overdue. Pure.
+//! Computes when attempts at one subject start and when they are overdue. This module is pure.
 use std::time::Duration;
 
 /// The attempts of one probe. At most one attempt is under way. Times are durations since an origin that the caller
@@ -83,7 +83,7 @@ pub(super) mod tests {
     }
 
     impl Simulation {
-        /// Creates a subject that answered a probe that started at `since`.
+        /// Creates a subject that has passed one attempt, which started and ended at `since`.
         pub(in crate::health) fn new(probe: &Probe, since: Duration) -> Self {
             let mut simulation = Simulation {
                 verdict: Verdict::new(probe),

@@ -1,4 +1,4 @@
-//! The verdict on one node: a pure state machine over observations and the monotonic times of these.
+//! The verdict on one node: a pure state machine over observations and their monotonic times.
 use std::fmt;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// Whether this health belongs into the answers; `None`: nothing is known.
+    /// Whether a node of this health belongs in the answers; `None`: nothing is known.
     pub const fn serving(self) -> Option<bool> {
         match self {
             Health::Unknown => None,
@@ -75,8 +75,8 @@ pub enum Observation {
         /// Why this server could not make the probe.
         reason: String,
     },
-    /// A probe has had no answer for `fast-interval`; its result follows. It is no failure yet, but puts the node in
-    /// doubt.
+    /// A probe has had no answer for `fast-interval`; its result follows. This is not a failure yet, but puts the node
+    /// in doubt.
     Overdue,
 }
 
@@ -85,17 +85,17 @@ pub enum Observation {
 pub struct Failure {
     /// The reason in lower case, for `status`.
     pub reason: String,
-    /// Whether the host answered something: a host that refuses the connection is visible; a silent or unreachable host
-    /// is not.
+    /// Whether the host answered, even with an error. A host that refuses the connection is visible; a silent or
+    /// unreachable host is not.
     pub visible: bool,
 }
 
 /// A change of health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
-    /// The health before.
+    /// The previous health.
     pub from: Health,
-    /// The health now.
+    /// The new health.
     pub to: Health,
 }
 
@@ -128,7 +128,7 @@ pub struct Verdict {
 /// The pace of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// The time from the start of the last attempt.
+    /// The time from the start of the last attempt to the start of the next.
     pub delay: Duration,
     /// How long the attempt may take.
     pub timeout: Duration,
@@ -285,12 +285,12 @@ impl Verdict {
         self.health
     }
 
-    /// Whether the node belongs into the answers; `None` : nothing is known of it.
+    /// Whether the node belongs in the answers; `None`: nothing is known of it.
     pub fn serving(&self) -> Option<bool> {
         self.health.serving()
     }
 
-    /// Whether the host answered anything to the last attempt that was made.
+    /// Whether the host answered the last attempt that was made, even with an error.
     pub fn visible(&self) -> bool {
         self.visible
     }
@@ -305,7 +305,7 @@ impl Verdict {
         self.since
     }
 
-    /// Why the node is not plainly up: the last failure, or the reason why it cannot be probed.
+    /// The last failure, or why the node cannot be probed; `None`: the node is up without a failure.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
@@ -356,8 +356,8 @@ impl Verdict {
 
     /// The pace of the next attempt: fast while this probe is in doubt or, with `doubt`, another probe of its node is.
     ///
-    /// A suspect has `fast-interval` to answer, or twice its recent time. So the attempts at a silent node do not delay
-    /// each other for a whole `timeout` each; [`Probe::time_to_detect`] relies on this.
+    /// A suspect has `fast-interval` to answer, or twice its recent time. An attempt at a silent node therefore does
+    /// not delay the next one for a whole `timeout`. [`Probe::time_to_detect`] relies on this.
     pub fn pace(&self, doubt: bool) -> Pace {
         let Probe { interval, fast_interval, timeout, .. } = self.probe;
         let is_presumed = self.health == Health::Up && !self.visible;

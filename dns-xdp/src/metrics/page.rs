@@ -1,4 +1,5 @@
-//! The status page for people: the contents of `dns-xdp status`, with the rates and the newest events. Pure.
+//! The status page for people: the contents of `dns-xdp status`, with the rates and the newest events. This module is
+//! pure.
 use std::time::Duration;
 
 use jiff::Timestamp;

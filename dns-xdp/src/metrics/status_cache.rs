@@ -53,7 +53,7 @@ pub(super) struct View {
     pub(super) at: Timestamp,
 }
 
-/// Whether the loop lives.
+/// Whether the loop runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Life {
     /// Nothing is published yet.
@@ -94,7 +94,7 @@ impl StatusCache {
         &self.recorder
     }
 
-    /// Returns whether the loop lives. It asks no other task, so that a hanging loop is detected at once.
+    /// Returns whether the loop runs. It asks no other task, so that a hanging loop is detected at once.
     pub(super) fn life(&self) -> Life {
         match self.recorder.heartbeat_age() {
             silence if silence > LONGEST_SILENCE => Life::Hung(silence),

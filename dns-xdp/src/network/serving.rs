@@ -83,7 +83,7 @@ impl Serving {
 }
 
 /// Returns the addresses of `[listen]` that can never be served, each with the reason. The daemon refuses to start with
-/// one.
+/// such an address.
 pub fn impossible(listen: &Listen) -> Vec<String> {
     listen.addresses.iter().filter_map(|address| address::impossible(*address)).collect()
 }

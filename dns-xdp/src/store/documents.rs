@@ -8,7 +8,7 @@ impl Documents {
     /// Reads the documents of a listing.
     ///
     /// # Errors
-    /// A document cannot be read: its key, and why.
+    /// A document cannot be read. The error has the document's key and the reason.
     pub fn read(listing: &Listing) -> Result<Documents, String> {
         let mut documents = Documents::default();
         for (key, _) in CONCERNS {

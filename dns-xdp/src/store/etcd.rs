@@ -25,7 +25,7 @@ use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
 use crate::authorities::NoAuthorities;
 use crate::config::{self, SharedStore};
 
-/// The time between asking one member and the next, if any member will do.
+/// The time between asking one member and the next, when any member can answer.
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// How to reach the members. The files of `[cluster]` are read again for each connection.
@@ -104,8 +104,8 @@ impl Members {
         Ok(etcd)
     }
 
-    /// Returns the listing of the first member that answers, and a connection to it. All members are asked, each
-    /// 250 ms after the one before, so that a silent member costs only this time.
+    /// Returns the listing of the first member that answers, and a connection to it. All members are asked, each 250 ms
+    /// after the previous one, so that a silent member costs only this time.
     ///
     /// # Errors
     /// No member has answered: the error of the last one.
@@ -374,7 +374,7 @@ fn text_of(key: &[u8]) -> String {
     text
 }
 
-/// etcd counts in signed numbers, from 1.
+/// Converts a revision of etcd, which counts in signed numbers from 1.
 fn revision(number: i64) -> Revision {
     Revision::try_from(number).unwrap_or(0)
 }

@@ -12,7 +12,8 @@
 //! is a process of its own: this program, started again under the name [`NAME`].
 //!
 //! The lifeline is a pair of sockets. One of them is the supervisor's stdin. Through it the supervisor reports how the
-//! command ended. If the other end closes, the supervisor ends the command. It also closes when the daemon dies.
+//! command ended. If the other end closes, the supervisor ends the command. The other end also closes when the daemon
+//! dies.
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -118,7 +119,7 @@ impl Supervised {
     }
 }
 
-/// Runs the command behind [`COMMAND`], and exits when no process of it is left.
+/// Runs the command after [`COMMAND`], and exits when no process of it is left.
 fn supervise(words: impl Iterator<Item = OsString>) -> ! {
     let mut words = words.skip_while(|word| word != COMMAND).skip(1);
     let reported = io::stdin().as_fd().try_clone_to_owned().map(Socket::from).and_then(|mut lifeline| {

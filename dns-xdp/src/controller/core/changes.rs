@@ -1,8 +1,8 @@
 //! Changes to what is in force on this server, one after another: reloads, edits of the file, operators' intents, and
 //! documents of the store.
 //!
-//! A change is prepared off the loop, then published. Once published, it is in force; then its file is put in place.
-//! Probes and failovers continue all the time with the configuration in force.
+//! A change is prepared outside the loop, then published. Once published, it is in force; then its file is put in
+//! place. Probes and failovers continue all the time with the configuration in force.
 mod in_force;
 mod intents;
 mod intents_file;
@@ -97,7 +97,7 @@ enum Stage {
     Ready(Box<InForce>),
     /// It is being published.
     Publishing(Box<InForce>),
-    /// It is in force, and its file is being put in place. If that fails, the configuration before comes back.
+    /// It is in force, and its file is being put in place. If that fails, the previous configuration comes back.
     Committing { work: WorkId, before: Box<InForce>, done: Done, until: Duration },
     /// It is in force, and dropped intents are being removed from disk.
     Forgetting { work: WorkId, done: Done, until: Duration },
@@ -107,7 +107,7 @@ enum Stage {
     SavingLocal { work: WorkId, local: Box<Local>, until: Duration },
     /// A node's intent counts, and is being published.
     Granting,
-    /// The configuration before is being published again. Then the refusal is sent.
+    /// The previous configuration is being published again. Then the refusal is sent.
     TakingBack(Refusal),
 }
 
@@ -122,7 +122,7 @@ struct Saved {
 }
 
 impl Core {
-    /// Queues a change, and begins it when it is the next.
+    /// Queues a change. The change begins when no other change is under way.
     pub(super) fn change(&mut self, asker: Asker, what: What) {
         if self.changes.waiting.len() >= WAITING && matches!(asker, Asker::Call(_) | Asker::Shared(_)) {
             let message =
@@ -208,7 +208,7 @@ impl Core {
         self.changes.current = Some(Change { asker, what, stage: Stage::Preparing { work, until } });
     }
 
-    /// Has a change prepared from the configuration in force.
+    /// Asks the shell to prepare a change from the configuration in force.
     pub(super) fn prepare(&mut self, what: Wanted) -> WorkId {
         let work = self.work();
         let (source, in_force) = (Arc::clone(&self.source), Arc::clone(self.health.config()));
@@ -239,7 +239,7 @@ impl Core {
                 } else {
                     let mut next = Box::new(self.proposed(&what, *proposal, work));
                     if asker == Asker::NoClient && next.config == *self.health.config() {
-                        // A change that no client asked for and that has no effect is no event.
+                        // A change without an effect that no client asked for gives no event.
                         next.event = None;
                     }
                     self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });

@@ -42,8 +42,8 @@ pub(in crate::controller) type WorkId = u64;
 /// An event that the core is told of.
 #[derive(Debug)]
 pub(in crate::controller) enum Input {
-    /// Has the core check its clock. The shell sends it ten times a second and before each [`Input::Probed`]. `ended`
-    /// are the probes whose task has ended.
+    /// Asks the core to check its clock. The shell sends it ten times a second and before each [`Input::Probed`].
+    /// `ended` are the probes whose task has ended.
     Pulse { ended: Vec<ProbeId> },
     /// Comes at least once a second, and several times in each lease. The core renews the lease and ends everything
     /// that is over.
@@ -62,7 +62,7 @@ pub(in crate::controller) enum Input {
     StoreSeen(Box<Seen>),
     /// Answers [`Effect::Open`]. If that fails, the shell abandons the start.
     Opened(Box<Publication>),
-    /// Answers [`Effect::Publish`]. After an error, kernel and responder have the zone before.
+    /// Answers [`Effect::Publish`]. After an error, kernel and responder have the previous zone.
     Published(Result<Box<Publication>, String>),
     /// Answers [`Effect::RenewLease`].
     LeaseRenewed(Result<(), String>),
@@ -110,7 +110,7 @@ pub(in crate::controller) enum Effect {
     Read(Purpose),
     /// Have the program sample 1 of this many questions.
     Sample(u64),
-    /// Work out a change off the loop: read files, look names up, parse. The shell answers with [`Input::Prepared`].
+    /// Prepare a change outside the loop: read files, look names up, parse. The shell answers with [`Input::Prepared`].
     /// The file's new text then lies beside the file until it is committed or dropped.
     Prepare { work: WorkId, job: Box<Job> },
     /// Replace the file by the new text that lies beside it. Answered by [`Input::FileCommitted`].
@@ -139,11 +139,11 @@ pub(in crate::controller) enum Effect {
     Reply { call: CallId, answer: Result<Value, Refusal> },
     /// Report an occurrence to the log, the journal and the on-event command.
     Emit(Occurrence),
-    /// Log a warning that is no event.
+    /// Log a warning that is not an event.
     Warn(String),
     /// Count for the metrics.
     Record(Record),
-    /// Obey this `[events]` section.
+    /// Use this `[events]` section from now on.
     ConfigureEvents(config::Events),
     /// Watch the configuration file, or stop watching it.
     WatchFile(bool),
@@ -188,7 +188,7 @@ pub(in crate::controller) enum Purpose {
     Command { call: CallId, command: Command },
 }
 
-/// Counters and states at the daemon's edges.
+/// Counters and states that the core does not keep itself.
 #[derive(Debug)]
 pub(in crate::controller) struct Readings {
     /// How each interface is served.
@@ -205,7 +205,7 @@ pub(in crate::controller) struct Readings {
     pub(in crate::controller) sampled_names: Vec<String>,
     /// The numbers of events reported, of failed on-event commands, and of events that the command missed.
     pub(in crate::controller) events: [u64; 3],
-    /// Alarms of the daemon's edges.
+    /// Alarms from the shell, the program and the responder.
     pub(in crate::controller) alarms: Vec<String>,
 }
 

@@ -163,7 +163,7 @@ impl Core {
         !intents.is_empty() || !released.is_empty() || !holds.keys().all(is_out)
     }
 
-    /// Has this server's own decisions kept on disk.
+    /// Writes this server's own decisions to disk.
     pub(super) fn save_local(&mut self) {
         self.local_changed = self.now.elapsed;
         self.keep_intents();
@@ -200,7 +200,7 @@ impl Core {
             wanted.admin == Admin::Auto && admin(stored.as_ref()) == Admin::Auto
                 || intent::wants_as(stored.as_ref(), Some(wanted))
         };
-        // The store may have what was offered to it: then taking it back is something to write.
+        // The store may already have an intent that was offered to it. Its removal then has to be written too.
         let offered = before.as_ref().and_then(|before| before.offered.clone());
         let wanted = intents.get(node).filter(|wanted| offered.is_some() || !is_same(wanted));
         if let Some(wanted) = wanted {

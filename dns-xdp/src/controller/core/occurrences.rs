@@ -121,7 +121,7 @@ pub(in crate::controller) fn alone(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Alone).because(reason)
 }
 
-/// The daemon ends; the reason says what becomes of the program.
+/// The daemon ends; the reason says what happens to the program.
 pub(in crate::controller) fn stop(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Stop).because(reason)
 }

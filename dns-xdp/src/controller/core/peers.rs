@@ -1,4 +1,4 @@
-//! The servers of a store: which live, when each was last seen, and whether they agree. Pure.
+//! The servers of a store: which are live, when each was last seen, and whether they agree. This module is pure.
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;

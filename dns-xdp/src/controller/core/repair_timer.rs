@@ -1,4 +1,5 @@
-//! Measures how long names answer a failed node: from its first failed probe, and from the verdict. Pure.
+//! Measures how long names answer a failed node: from its first failed probe, and from the verdict. This module is
+//! pure.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ type Party = (Subject, Option<Family>);
 pub(super) struct Falls {
     doubted: BTreeMap<Party, Duration>,
     fallen: BTreeMap<Party, Fall>,
-    /// Names have moved away from a party since the answers last followed the verdicts.
+    /// Whether names have moved away from a party since the answers last agreed with the verdicts.
     has_moved: bool,
 }
 
@@ -55,8 +56,8 @@ impl Falls {
         self.has_moved = true;
     }
 
-    /// Returns how long each repair took, now that the answers follow the verdicts. If no name has moved, nothing was
-    /// repaired.
+    /// Returns how long each repair took, now that the answers agree with the verdicts. If no name has moved, nothing
+    /// was repaired.
     pub(super) fn answered(&mut self, now: Duration) -> Vec<Repair> {
         let fallen = std::mem::take(&mut self.fallen);
         let has_moved = std::mem::take(&mut self.has_moved);

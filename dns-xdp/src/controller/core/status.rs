@@ -47,7 +47,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) store: StoreStatus,
     /// The decisions that count on this server alone.
     pub(super) local: &'a Local,
-    /// Alarms of the daemon's edges.
+    /// Alarms from the shell, the program and the responder.
     pub(super) alarms: Vec<String>,
 }
 
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));
     }
 
-    /// These nodes are dead over a family, and well over the other.
+    /// Returns a state in which these nodes are dead in one family, and healthy in the other.
     fn dead_over(family: Family, nodes: &[&str]) -> State {
         let mut state = well(&dual());
         for node in nodes {

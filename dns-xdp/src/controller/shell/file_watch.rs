@@ -13,8 +13,9 @@ use crate::privileges;
 /// The time between two looks. A change counts after 2 looks have seen it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reports every change of a file. Looking also works where no notification comes: after a rename, behind a symbolic
-/// link, on a network filesystem. It has its own thread, because a hanging filesystem must not delay the lease.
+/// Reports every change of a file. Polling also works where the kernel sends no notification: after a rename, through a
+/// symbolic link, on a network filesystem. It has its own thread, because a hanging filesystem must not delay the
+/// lease.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     changes: mpsc::Receiver<io::Result<String>>,

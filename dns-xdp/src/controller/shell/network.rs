@@ -87,7 +87,7 @@ impl ServedNetwork {
 }
 
 impl Bindings {
-    /// Has the responder bind the served addresses, and no others. A failed bind is tried again each time.
+    /// Makes the responder bind the served addresses, and no others. A failed bind is tried again each time.
     pub(super) fn bind(&mut self, responder: &mut Responder, listeners: Vec<Listener>) {
         if self.listeners == listeners && self.unbound.is_empty() {
             return;

@@ -150,7 +150,7 @@ fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// Refuses a start before a predecessor gives way, so that the predecessor does not end for a start that fails.
+/// Refuses a start that would fail, before a predecessor has ended for this start.
 fn check(config: &Config, shares: bool) -> anyhow::Result<()> {
     privileges::check(config.xdp.mode)?;
     config.check_pin()?;

@@ -125,7 +125,7 @@ fn subject(node: &Node) -> Subject {
     Subject::Node(node.name.clone())
 }
 
-/// The text of a node's IPv6 in the verdicts, if it differs from the node.
+/// The text that the verdicts use for a node in IPv6, if that verdict differs from the node's.
 fn over_ipv6(node: &Node) -> String {
     format!("{} ipv6", node.name)
 }
@@ -240,14 +240,14 @@ fn what_the_store_holds_is_out(
     Ok(())
 }
 
-/// The longest time until a server notices that its watch is silent, and begins a new session. The view is compared
-/// with the store twice for that.
+/// The longest time until a server notices that its watch is silent, and begins a new session. This takes 2 comparisons
+/// of the view with the store.
 fn silence(cluster: &Cluster, member: &Member) -> Duration {
     let silent = member.link.as_ref().is_some_and(|link| link.is_silent() || link.lease().is_none());
     if silent { cluster.lease * 6 / 5 } else { Duration::ZERO }
 }
 
-/// A server that the others may take for dead does not use their verdicts.
+/// A server that the other servers may consider dead does not use their verdicts.
 fn the_lease_is_confirmed(cluster: &Cluster, member: &Member) -> Result<(), String> {
     let documented = format!("{}{}", crate::store::VERDICTS, member.name);
     if cluster.store.listing.entries.contains_key(&documented) || is_of_a_past(cluster) {
@@ -306,8 +306,8 @@ fn one_bad_link_takes_no_node_out(
     {
         return Ok(());
     }
-    // A server that has run this long, or returned no later than this one, has its verdicts in the store. A server that
-    // joined at its start finds the older verdicts.
+    // A server that has run for this time, or that returned no later than this server, has its verdicts in the store. A
+    // server that joined at its start finds the older verdicts.
     let there = if member.cold { member.shaken.saturating_sub(lease * 6 / 5) } else { member.shaken };
     let there = there.max(now.saturating_sub(lease * 3 + Duration::from_secs(3)));
     let unreachable = |other: &&Member| {
@@ -405,7 +405,7 @@ fn is_answered(answers: &Answers, place: usize, family: Family) -> bool {
     names || answers.service_in(family, "db").contains(&place)
 }
 
-/// Whether a node is up in a family, as this server knows.
+/// Whether any node is up in a family, by this server's knowledge.
 fn one_is_up(member: &Member, decision: &Decision, family: Family) -> bool {
     let state = member.server.state();
     nodes(member).iter().zip(&decision.effective).any(|(node, effective)| {
@@ -440,8 +440,8 @@ fn is_disputed(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some()
 }
 
-/// Whether a server does not know yet that the store was restored. Until then, its revisions and its lease are of the
-/// time before.
+/// Whether a server does not know yet that the store was restored. Until then, its revisions and its lease are from
+/// before the restore.
 fn is_of_a_past(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some_and(|restored| cluster.world.now < restored + cluster.lease)
 }

@@ -13,21 +13,21 @@ use crate::failover::{Answers, Decision, Effective};
 use crate::health::{Health, Subject};
 use crate::intent::{self, Intents};
 
-/// Within this time a node that answers every probe is back in the answers, however often it fell before. The next
-/// attempt comes one interval later; at most `rise-max` attempts follow.
+/// Returns the time within which a node that answers every probe is back in the answers, however often it fell. The
+/// next attempt comes one interval later; at most `rise-max` attempts follow.
 pub(super) fn recovery(node: &Node) -> Duration {
     let Probe { interval, fast_interval, rise_max, .. } = node.health.probes[0];
     interval + fast_interval * rise_max + ROUND_TRIP + wait(node) * 2
 }
 
-/// A family that changes waits at most this long for the node's other family: 2 results, each up to the timeout. A
-/// family that rises also waits for an attempt under way.
+/// Returns the longest time that a changed family waits for the node's other family: 2 results, each up to the timeout.
+/// A family that rises also waits for an attempt under way.
 pub(super) fn wait(node: &Node) -> Duration {
     let Probe { fast_interval, timeout, .. } = node.health.probes[0];
     if node.is_dual_stack() { (fast_interval + timeout) * 2 } else { Duration::ZERO }
 }
 
-/// Within this time a node that answers every second probe is out of the answers. This is the sum of: one answered
+/// The time within which a node that answers every second probe is out of the answers. This is the sum of: one answered
 /// probe, the first failure with its timeout, and the fast attempts until `fall` of them failed. The last attempt may
 /// take its timeout, and hearing a quorum takes one more timeout.
 const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500 + 500);
@@ -40,7 +40,7 @@ pub(super) struct Before {
     answers: Option<Arc<Answers>>,
     intents: Intents,
     live: bool,
-    /// It is blind: it judges by no probe.
+    /// Whether it is blind: it judges by no probe.
     blind: bool,
 }
 
@@ -236,8 +236,8 @@ fn living(world: &World, server: &Server, family: Family) -> Living {
     })
 }
 
-/// While a node is up in a family, its RRset has no address that an operator took out. It has none that has been dead
-/// for longer than the repair bound either. A service with its own probes does not answer a member that fails them
+/// While a node is up in a family, its RRset has no address that an operator took out. It also has no address that has
+/// been dead for longer than the repair bound. A service with its own probes does not answer a member that fails them
 /// while another member passes them.
 fn the_dead_are_replaced(
     (world, server, family): (&World, &Server, Family),
@@ -339,7 +339,7 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
             // The node is still out: it waited for the other family to rise.
             continue;
         }
-        // Each failure that is missing may take a whole timeout.
+        // Each failure that is still needed for a fall may take a whole timeout.
         let most = (PROBE.timeout * (PROBE.fall - attempt.failures)).as_millis().div_ceil(1000);
         match answers.seconds_left.get(&place) {
             Some(&left) if u128::from(left) <= most => {}

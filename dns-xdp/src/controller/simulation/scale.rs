@@ -49,7 +49,7 @@ struct Scale {
     store: StoreModel,
     members: Vec<Member>,
     random: Rng,
-    /// The time of taking a view of the store and deciding by it, by server.
+    /// The time that each server took to take in a view of the store and decide.
     decided: Vec<Duration>,
     decisions: u64,
     /// The time of the last change of each server's answers.
@@ -226,7 +226,7 @@ struct Timed {
     core: Core,
     now: Duration,
     longest: Duration,
-    /// The last zone, the one before (which the publisher also keeps), and the time to make one.
+    /// The last zone and the zone before it, as the publisher keeps them, and the time to make a zone.
     zone: Option<Arc<Zone>>,
     retired: Option<Arc<Zone>>,
     making: Duration,

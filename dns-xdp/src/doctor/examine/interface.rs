@@ -62,7 +62,7 @@ fn is_link_local(ip: std::net::IpAddr) -> bool {
     }
 }
 
-/// Returns the finding whether the interface and the link below it are up.
+/// Returns the finding about the state of the interface and the link below it: up or not.
 fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
     let driver = link.driver.as_deref().unwrap_or("a driver unknown");
     let lower = link.lower.and_then(|lower| view.setting.network.link(lower)).filter(|lower| !lower.up);

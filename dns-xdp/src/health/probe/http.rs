@@ -107,9 +107,9 @@ where
 /// The limit of a response's heads.
 #[derive(Debug, Default)]
 struct HeadLimit {
-    /// [`PREFIX`] octets have been read, and the reader wants more.
+    /// Whether [`PREFIX`] octets have been read, and the reader wants more.
     reached: AtomicBool,
-    /// The head of the response is complete: its body follows.
+    /// Whether the head of the response is complete, so that its body follows.
     lifted: AtomicBool,
 }
 

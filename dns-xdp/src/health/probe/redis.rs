@@ -238,7 +238,7 @@ mod tests {
             let mut read = vec![0; octets];
             stream.read_exact(&mut read).await.unwrap();
             for part in says.chunks(if says.len() < 200 { 1 } else { 1000 }) {
-                // A client that has read enough closes the connection.
+                // A client closes the connection when it has read enough.
                 stream.write_all(part).await.ok();
             }
             tokio::time::sleep(hold).await;

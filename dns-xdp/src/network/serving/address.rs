@@ -34,7 +34,7 @@ pub enum State {
     Deprecated,
     /// A privacy address.
     Temporary,
-    /// A link-local address, or a loopback address on another interface than `lo`.
+    /// A link-local address, or a loopback address on an interface other than `lo`.
     NotGlobal,
     /// `[listen] addresses` names other addresses.
     NotListed,

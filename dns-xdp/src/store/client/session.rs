@@ -1,5 +1,5 @@
 //! A server's session with its store, without input or output: the next calls, and the consequences of the answers.
-//! Pure.
+//! This module is pure.
 //!
 //! The client performs the calls; the simulation performs them in virtual time. Both drop the calls of a session that
 //! has ended, and do not pass on their answers.
@@ -75,14 +75,15 @@ pub(crate) enum Changing {
     Refused(&'static str),
 }
 
-/// The session of one server, and its place among the others. Times are durations since an origin that the caller chooses.
+/// The session of one server, and its place among the others. Times are durations since an origin that the caller
+/// chooses.
 #[derive(Debug)]
 pub(crate) struct Session {
     settings: Settings,
     membership: Membership,
     own: Own,
     view: Arc<View>,
-    /// An operator accepts the store's documents.
+    /// Whether an operator accepts the store's documents.
     accepts: bool,
     /// Why the store is not trusted.
     frozen: Option<String>,
@@ -261,7 +262,7 @@ impl Session {
     pub(crate) fn answered(&mut self, asked: Duration, now: Duration, answer: Result<Answer, Error>) {
         match answer {
             Ok(answer) => self.go_on(asked, now, answer),
-            // This server's earlier status was removed, or another server of this name was faster.
+            // This server's earlier status was removed, or another server of this name has written first.
             Err(Error::Conflict) if matches!(self.stage, Stage::Writing(_)) => {
                 self.stage = Stage::Looking;
                 self.calls.push(Call::List);
@@ -487,8 +488,8 @@ impl Session {
         }
     }
 
-    /// The longest time for a call that the store itself does not limit. A session whose writes hang would keep its lease
-    /// alive, and with it outdated verdicts.
+    /// The longest time for a call that the store itself does not limit. Without a limit, a session whose writes hang
+    /// would keep its lease, and its outdated verdicts would count.
     pub(crate) fn patience(&self, call: &Call) -> Option<Duration> {
         matches!(call, Call::Put { .. }).then(|| self.membership.patience())
     }

@@ -1,4 +1,4 @@
-//! Detects a silent watch by comparing the view with the store from time to time. Pure.
+//! Detects a silent watch by comparing the view with the store from time to time. This module is pure.
 use crate::store::{Listing, Revision};
 
 /// The extent of a store or a view. Equal extents mean that the view is up to date.

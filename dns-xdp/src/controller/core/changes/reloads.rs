@@ -18,9 +18,9 @@ const NAMED: usize = 5;
 pub(super) struct Unasked {
     /// When the last one began.
     began: Option<Duration>,
-    /// Another reload has to begin after the pause.
+    /// Whether another reload has to begin after the pause.
     is_due: bool,
-    /// The file is held back.
+    /// Whether the file is held back.
     is_held_back: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::health::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::controller) struct Counted {
     pub(in crate::controller) health: Health,
-    /// Why it is not plainly up.
+    /// The reason, unless it is up without a failure.
     pub(in crate::controller) reason: Option<String>,
     /// When this server found this health.
     pub(in crate::controller) since: Duration,
@@ -138,7 +138,7 @@ impl State {
         Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
     }
 
-    /// The inputs of a decision for each family; nothing if every family is like its node.
+    /// Returns the inputs of a decision for each family; empty if no family differs from its node.
     pub(super) fn family_views(
         &self,
         nodes: &[NodeState],

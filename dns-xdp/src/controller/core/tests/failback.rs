@@ -119,7 +119,7 @@ fn a_node_comes_back_when_it_was_healthy_for_the_hold_down() {
     bench.revive("node2");
     bench.tick_at(Duration::from_secs(110));
     bench.tick_at(Duration::from_secs(135));
-    // The node falls for a moment: its time begins again.
+    // The node falls for a moment, so its hold-down begins again.
     bench.kill_and_publish("node2");
     bench.tick_at(Duration::from_secs(136));
     bench.revive("node2");
