@@ -37,7 +37,7 @@ impl Unloaded {
     pub const EXIT_CODE: u8 = 4;
 }
 
-/// Runs the daemon until a signal or a command stops it. `replace`: it takes over from the running daemon.
+/// Runs the daemon until a signal or a command stops it. `replace`: whether to take over from a running daemon.
 ///
 /// # Errors
 /// The daemon cannot start: the error names the remedy, and nothing stays attached or bound. A second signal during the

@@ -103,7 +103,7 @@ pub(super) fn append(
     Ok(ns)
 }
 
-/// Gives a node other addresses. A family that is not given stays as it is.
+/// Changes the addresses of a node. A family that is not given stays as it is.
 pub fn set_node(
     text: &str,
     name: &str,

@@ -90,7 +90,7 @@ pub enum Command {
         /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
-    /// Gives a node other addresses.
+    /// Changes the addresses of a node.
     NodeSet {
         /// The name, relative to the zone.
         name: String,
@@ -130,7 +130,7 @@ pub enum Command {
         /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
-    /// Gives a service other members or other rules.
+    /// Changes the members or the rules of a service.
     ServiceSet {
         /// The name, relative to the zone, or `@`.
         name: String,
@@ -294,7 +294,7 @@ pub struct Done {
     pub cached_ms: Option<u64>,
 }
 
-/// `status`
+/// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The apex, fully qualified.
@@ -417,8 +417,8 @@ pub struct QuorumStatus {
     pub ok: bool,
 }
 
-/// The guaranteed repair time. After `detect_ms` and `publish_ms` the servers answer another address for a dead node.
-/// After another `ttl_seconds` no cache holds the old address.
+/// The guaranteed repair time. After `detect_ms` and `publish_ms` the servers no longer answer the address of a dead
+/// node. After another `ttl_seconds` no cache holds the old address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairBound {
     /// The longest [`crate::cluster::HealthCheck::time_to_detect`] of any node or service, in milliseconds.
@@ -448,7 +448,7 @@ pub struct Lease {
     pub left_ms: Option<u64>,
 }
 
-/// `stats`
+/// The answer to `stats`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
     /// The program's counters by outcome, summed over the CPUs.
@@ -487,7 +487,7 @@ pub struct AskedName {
     pub share: f64,
 }
 
-/// `query`
+/// The answer to `query`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryAnswer {
     /// The qname, fully qualified.

@@ -78,7 +78,7 @@ impl Client {
         Client { socket: socket.to_owned(), patience: COMMAND_TIMEOUT }
     }
 
-    /// Returns the client with another time limit for an answer.
+    /// Returns the client with this time limit for an answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Client { patience, ..self }
     }

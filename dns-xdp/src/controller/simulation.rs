@@ -99,7 +99,7 @@ fn is_dual_stack(number: usize) -> bool {
 }
 
 /// The configuration of a cluster of this many nodes (2 or more), with services of its first two. If `changed`, the
-/// last node has another probe.
+/// last node has a different probe.
 fn config(nodes: usize, changed: bool, failback: Failback) -> &'static Configured {
     static CONFIGS: OnceLock<Vec<[[Configured; 2]; 3]>> = OnceLock::new();
     let all = |nodes: usize| {

@@ -310,7 +310,7 @@ impl Device {
         })
     }
 
-    /// Returns whether a device with these facts may get another mode (a rung of [`super::ladder`]).
+    /// Returns whether a device with these facts may get a different mode (a rung of [`super::ladder`]).
     pub(super) fn may_move(&self, facts: &Facts, mode: Mode) -> bool {
         let is_due = self.refused_at.is_some_and(|at| at.elapsed() >= RETRY);
         if is_due && self.mode != Attached::Native && (mode != Mode::Generic || self.mode == Attached::Off) {

@@ -59,8 +59,8 @@ impl Staged {
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads. `adopted`: another process has written
-    /// to the maps.
+    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads. `adopted`: whether another process has
+    /// written to the maps.
     pub(super) fn take(
         object: &mut Ebpf,
         bank_slots: u32,
@@ -227,7 +227,7 @@ impl Maps {
 pub(super) struct ZoneHeaders {
     /// The pin of the zone's map.
     pub(super) zone: PathBuf,
-    /// The pins of the two banks' heads: one is in use, the other is the last or the next.
+    /// The pins of the two banks' heads: one head is in use, the other one is the previous or the next head.
     pub(super) banks: [PathBuf; 2],
 }
 

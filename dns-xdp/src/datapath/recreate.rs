@@ -102,7 +102,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes over another value's observations of the drivers.
+    /// Takes over the observations of the drivers from `other`.
     fn take_watches(&mut self, other: &mut Kernel) {
         self.transmit = std::mem::take(&mut other.transmit);
         self.lost = std::mem::take(&mut other.lost);

@@ -86,7 +86,7 @@ impl Unattached {
         Ok(loaded)
     }
 
-    /// Serves these addresses and no others. `generic`: answers as in generic mode.
+    /// Serves these addresses and no others. `generic`: whether to answer as in generic mode.
     pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
         let locals: Vec<Local> = places.iter().map(|place| local_addresses::local(place, generic)).collect();
         self.maps.publish_local_addresses(&LocalAddressesLayout::new(&locals).to_bytes())

@@ -326,7 +326,7 @@ impl Answers {
     }
 }
 
-/// For each node, the node that answers for it: itself while it is up, otherwise a healthy substitute.
+/// Returns the node that answers for each node: the node itself while it is up, otherwise a healthy substitute.
 fn substitutes(cluster: &Cluster, view: &View, healthy: &BTreeSet<usize>) -> Vec<Option<usize>> {
     let candidates: Vec<usize> = healthy.iter().copied().collect();
     let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {

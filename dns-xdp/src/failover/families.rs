@@ -29,14 +29,14 @@ pub struct FamilyView {
     pub members: BTreeMap<String, Vec<Option<bool>>>,
 }
 
-/// The names that answer other nodes in one family than in the decision about nodes.
+/// The names whose nodes in one family differ from the decision about nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Families {
     ipv4: Apart,
     ipv6: Apart,
 }
 
-/// The names that answer other nodes in this family.
+/// The names whose nodes in this family differ from the decision about nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Apart {
     /// For such a node, the node whose address its name answers; `None`: no address of this family.
@@ -61,7 +61,7 @@ pub enum LastResort {
 }
 
 impl Families {
-    /// Whether both families answer as the nodes do.
+    /// Whether the answers of both families equal the decision about nodes.
     pub fn are_alike(&self) -> bool {
         *self == Families::default()
     }

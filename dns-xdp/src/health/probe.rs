@@ -2,10 +2,13 @@
 //!
 //! A new kind of probe goes into these places:
 //! - here: its file, a `mod` line, and an arm in `probe()`;
-//! - `cluster/kind.rs`: its settings, in `ProbeKind`; `cluster.rs`, if it has a password or is made once for all addresses;
-//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`; `config/epoch.rs`; `config/documented.rs`: `KINDS`;
+//! - `cluster/kind.rs`: its settings, in `ProbeKind`;
+//! - `cluster.rs`, if it has a password or is made once for all addresses;
+//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`;
+//! - `config/epoch.rs`; `config/documented.rs`: `KINDS`;
 //! - `privileges.rs`, if it needs a capability; `health/targets.rs`, if it suits a witness;
-//! - `doc/failover.md`, `doc/configuration.md`, `dist/dns-xdp.toml`; `config/kind/tests.rs`, `tests/tests/net/scenes_probes.rs`.
+//! - `doc/failover.md`, `doc/configuration.md`, `dist/dns-xdp.toml`;
+//! - `config/kind/tests.rs`, `tests/tests/net/scenes_probes.rs`.
 mod dns;
 mod exec;
 mod http;

@@ -342,7 +342,7 @@ impl Verdict {
         may_fall.then(|| self.probe.fall.saturating_sub(self.failures))
     }
 
-    /// While the node is suspect: the longest time until it is down.
+    /// The longest time until a suspect node is down; `None`: the node is not suspect.
     pub fn time_left(&self) -> Option<Duration> {
         let left = self.probe.fall.saturating_sub(self.failures);
         (self.health == Health::Suspect)

@@ -66,7 +66,7 @@ impl Documents {
         ))
     }
 
-    /// The writes that replace the shared part by this one. A document that is not in it becomes empty.
+    /// Returns the writes that replace the shared part by `shared`. A document that `shared` lacks becomes empty.
     pub fn writes(&self, shared: &Shared) -> BTreeMap<String, Vec<u8>> {
         let differs = |key: &&str| {
             let [old, new] = [&self.texts, shared].map(|texts| texts.get(*key).map_or("", String::as_str));

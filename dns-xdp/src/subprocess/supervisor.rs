@@ -218,7 +218,7 @@ fn children() -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
-    /// Not a test: the entry of the test program if it was started as a supervisor.
+    /// The entry of the test program if it was started as a supervisor. This is not a test.
     #[test]
     fn entry() {
         if std::env::args().next().is_some_and(|name| name == super::NAME) {

@@ -60,7 +60,7 @@ pub fn add_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited,
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// Gives a service other nodes or other rules. A key that is not given stays as it is.
+/// Changes the nodes or the rules of a service. A key that is not given stays as it is.
 pub fn set_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let services = services(&mut document)?;

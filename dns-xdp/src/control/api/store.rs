@@ -30,7 +30,7 @@ impl Default for StoreStatus {
     }
 }
 
-/// `status --cluster`
+/// The answer to `status --cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The revision of the last change of the documents.

@@ -120,8 +120,8 @@ impl Reported {
     }
 }
 
-/// The names that answer other addresses than before, in the form that events report. Finding them takes time in
-/// proportion to the zone, so it is not done in the core.
+/// The names whose addresses have changed, in the form that events report. Finding them takes time in proportion to the
+/// zone, so it is not done in the core.
 #[derive(Debug, Clone, Default)]
 pub(in crate::controller) struct Changes {
     all: AnswerChanges,

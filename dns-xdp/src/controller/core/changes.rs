@@ -61,7 +61,7 @@ pub(super) enum Asker {
     NoClient,
     /// A reload of a server that shares a store, by the number of its work: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
-    /// No client: the store has other documents. A refusal raises an alarm.
+    /// No client: the documents of the store have changed. A refusal raises an alarm.
     Store,
 }
 

@@ -56,9 +56,9 @@ pub(in crate::controller) enum Input {
     Asked { call: CallId, command: Command },
     /// A signal has come.
     Signal(Signal),
-    /// The watched file has another text, or cannot be read.
+    /// The text of the watched file has changed, or the file cannot be read.
     FileSettled(Result<String, String>),
-    /// The session with the store has another view or another mode.
+    /// The session with the store has a new view or a new mode.
     StoreSeen(Box<Seen>),
     /// Answers [`Effect::Open`]. If that fails, the shell abandons the start.
     Opened(Box<Publication>),

@@ -47,8 +47,8 @@ impl Core {
         self.health.set_intents(intents);
     }
 
-    /// Puts other holds into force, and reports which begin and end. `stored`: the store's intents, which have the
-    /// reasons.
+    /// Replaces the holds in force, and reports which holds begin and end. `stored`: the store's intents, which have
+    /// the reasons.
     pub(super) fn take_holds(&mut self, holds: Holds, stored: &Intents) {
         let before = self.health.held().holds();
         let rules = &self.health.config().failover;

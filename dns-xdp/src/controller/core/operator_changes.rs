@@ -296,7 +296,7 @@ impl Core {
                     change.notes.retain(|note| note != "nothing has changed");
                 }
                 change.notes.extend(notes);
-                // If other documents have come into force meanwhile, the store refuses the write.
+                // If newer documents have come into force meanwhile, the store refuses the write.
                 self.write_to_store(change, writes, base);
             }
             Ok(Prepared::Proposal(_) | Prepared::Reload { .. }) => {

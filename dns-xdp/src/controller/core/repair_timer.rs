@@ -84,7 +84,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// `(from, to, at)` for each change of node2's health.
+    /// Returns the falls after these changes of node2's health, each `(from, to, at)`.
     fn falls(changes: &[(Health, Health, u64)]) -> Falls {
         let mut falls = Falls::default();
         for (from, to, at) in changes {

@@ -135,7 +135,7 @@ impl Shared {
 }
 
 impl Core {
-    /// Takes another view or mode of the store.
+    /// Takes a new view or a new mode of the store.
     pub(super) fn store_seen(&mut self, seen: Seen) {
         let Some(shared) = &mut self.shared else { return };
         shared.peers.note(&seen, self.now.wall);
@@ -272,7 +272,7 @@ impl Core {
                 self.decide_and_publish();
             }
         }
-        // The store may have other documents by now.
+        // The store may have newer documents by now.
         self.take_over_from_store_if_other(documents);
         self.answer_waiting();
     }
@@ -362,7 +362,7 @@ impl Core {
         }
     }
 
-    /// `status --cluster`
+    /// Returns the answer to `status --cluster`.
     pub(super) fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
         let Some(shared) = &self.shared else {
             let message = "this server shares no store: see [cluster] in `man 5 dns-xdp.toml`";
@@ -373,8 +373,8 @@ impl Core {
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 
-    /// Asks the store's session to accept the store's documents on all servers. `is_dry`: only reports the changes that
-    /// this would make. The command is answered when the store's documents are in force on this server.
+    /// Asks the store's session to accept the store's documents on all servers. With `is_dry`, only reports the changes
+    /// that this would make. The command is answered when the store's documents are in force on this server.
     pub(super) fn accept_store(&mut self, call: CallId, is_dry: bool) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         let notes = self.acceptance();

@@ -116,8 +116,8 @@ impl State {
         self.decision = Some(decision);
     }
 
-    /// Takes another configuration. A subject with the same name and addresses keeps its verdict, even if its probes
-    /// have changed. A new subject is unknown.
+    /// Takes a new configuration. A subject with the same name and addresses keeps its verdict, even if its probes have
+    /// changed. A new subject is unknown.
     pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) {
         let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
         let mut before = std::mem::replace(self, next);

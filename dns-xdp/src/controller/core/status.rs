@@ -51,7 +51,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) alarms: Vec<String>,
 }
 
-/// `status`, once there is a decision.
+/// Returns the answer to `status`. There must be a decision.
 pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_>) -> Status {
     let config = state.config();
     let interfaces: Vec<InterfaceStatus> =
@@ -151,7 +151,7 @@ fn guard_status(
     }
 }
 
-/// `node list`
+/// Returns the answer to `node list`.
 pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec<NodeEntry> {
     let entry = |node: &Node| {
         let intent = state.intent(node);
@@ -258,7 +258,7 @@ fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<Serv
     services.iter().filter_map(shown).take(SERVICES).collect()
 }
 
-/// `service list`
+/// Returns the answer to `service list`.
 pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Vec<ServiceEntry> {
     let down = state.decision().map(|decision| ServicesDown::new(state, decision));
     let members = state.config().cluster.members();

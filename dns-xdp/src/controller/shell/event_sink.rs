@@ -37,7 +37,7 @@ impl EventSink {
         Arc::clone(&self.journal)
     }
 
-    /// Uses another configuration from the next event on.
+    /// Uses this configuration from the next event on.
     pub(super) fn configure(&self, config: &config::Events) {
         self.notifier.configure(config);
     }

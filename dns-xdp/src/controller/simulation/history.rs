@@ -56,7 +56,7 @@ enum Action {
     Stop(usize),
     /// A daemon is killed after this many further effects.
     Kill(usize, u32),
-    /// A server reloads a configuration with this many nodes; the last node may have another probe.
+    /// A server reloads a configuration with this many nodes; the last node may have a different probe.
     Reload(usize, usize, bool),
     Admin(usize, usize, Admin),
     /// An operator fails a node back on a server.

@@ -60,7 +60,7 @@ pub(super) fn has_intent(intents: &Intents) -> bool {
     intents.values().any(|intent| intent.admin != Admin::Auto)
 }
 
-/// Checks a server after a step; `told`: an operator's command was the step.
+/// Checks a server after a step; `told`: whether the step was an operator's command.
 pub(super) fn check(
     world: &World,
     servers: &mut [Server],
@@ -133,7 +133,8 @@ fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
     }
 }
 
-/// A server that has long heard fewer nodes than the quorum is frozen. A server that has long heard enough is not.
+/// Checks that a server is frozen if it has long heard fewer nodes than the quorum, and is not frozen if it has long
+/// heard enough.
 pub(super) fn the_quorum_is_what_is_heard(
     world: &World,
     server: &Server,
@@ -194,7 +195,7 @@ fn note_falls(server: &mut Server) {
     (server.fallen, server.seen_up) = (fallen, seen_up);
 }
 
-/// With manual failback, a fallen node is in no answer while another node is up.
+/// Checks that with manual failback, a fallen node is in no answer while another node is up.
 fn a_fallen_node_does_not_come_back_by_itself(
     server: &Server,
     decision: &Decision,
@@ -236,9 +237,9 @@ fn living(world: &World, server: &Server, family: Family) -> Living {
     })
 }
 
-/// While a node is up in a family, its RRset has no address that an operator took out. It also has no address that has
-/// been dead for longer than the repair bound. A service with its own probes does not answer a member that fails them
-/// while another member passes them.
+/// Checks a family in which a node is up: its RRset has no address that an operator took out. It also has no address
+/// that has been dead for longer than the repair bound. A service with its own probes does not answer a member that
+/// fails them while another member passes them.
 fn the_dead_are_replaced(
     (world, server, family): (&World, &Server, Family),
     decision: &Decision,
@@ -319,7 +320,7 @@ fn the_living_are_answered(
     Ok(())
 }
 
-/// The TTL of a suspect's address is at most the time that the node can stay a suspect.
+/// Checks that the TTL of a suspect's address is at most the time that the node can stay a suspect.
 fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result<(), String> {
     for attempt in server.attempts.iter().filter(|attempt| attempt.failures > 0) {
         let verdict = &server.state().verdicts()[&attempt.probe];
@@ -402,7 +403,7 @@ fn servers_that_see_the_same_answer_the_same(
     Ok(())
 }
 
-/// After a long enough time without faults, every server gives the configured answers.
+/// Checks that every server gives the configured answers, after a long enough time without faults.
 pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
     for server in servers {
         let Some(answers) = server.published.as_deref().filter(|_| server.live) else {

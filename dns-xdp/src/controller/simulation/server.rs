@@ -65,7 +65,7 @@ pub(super) struct Server {
     pub(super) configured_since: BTreeMap<String, Duration>,
     /// Since when each node has its present address, with any probe.
     pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
-    /// The time when it last was given another configuration.
+    /// The time when it was last given a new configuration.
     pub(super) reloaded: Duration,
     /// The simulation's own count: the server was held up, and must not judge by a probe before the probe has 2
     /// results.
@@ -360,7 +360,7 @@ impl Server {
         self.running && self.paused_until.is_none()
     }
 
-    /// Reads another file. Attempts of unchanged probes continue.
+    /// Reads a new file. Attempts of unchanged probes continue.
     pub(super) fn reload(&mut self, file: &'static Configured, now: Duration, random: &mut Rng) {
         self.file = file;
         self.ask(Command::Reload { force: false }, now, random);

@@ -246,7 +246,7 @@ impl StoreLink {
         self.session.changed(now, Ok(vec![batch]));
     }
 
-    /// Performs a request in the store whose answer is lost.
+    /// Performs a request in the store, but loses the answer.
     fn perform_unheard(&mut self, what: &What, store: &mut StoreModel, now: Duration) {
         match what {
             What::Swap(_, swap) if store.swap(swap.clone()).is_ok() => {

@@ -265,7 +265,7 @@ pub(super) fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdic
     said.up.extend(["node1".to_owned(), "node3".to_owned()]);
     says(&mut said);
     let view = View::of(names.clone().into_iter().map(|name| (name, said.clone())), names);
-    // Other verdicts get another revision.
+    // Different verdicts get a different revision.
     let revision = documents.epoch() * 10 + said.down.len() as u64 * 2 + said.fallen.len() as u64;
     let judged = InputsVersion { revision, ..view.judged };
     let view = View { documents: Arc::new(documents.clone()), judged, ..view };
