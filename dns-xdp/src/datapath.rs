@@ -100,7 +100,7 @@ pub struct InterfaceState {
     pub reason: Option<String>,
 }
 
-/// The loaded program, its maps and its links. Without XDP it is empty.
+/// The loaded program, its maps and its links. The value is empty without XDP.
 #[derive(Debug)]
 pub struct Datapath {
     interfaces: Vec<InterfaceState>,
@@ -132,7 +132,7 @@ struct Kernel {
     lost: BTreeMap<String, Instant>,
     /// The counters of programs before this one.
     counted: BTreeMap<&'static str, u64>,
-    /// The predecessors' programs, which answer until this one replaces them.
+    /// The predecessors' programs, which answer until this daemon's program replaces them.
     predecessors: Vec<u32>,
     /// Whether another process has removed pins. The caller has to be told.
     pins_are_lost: bool,
@@ -396,7 +396,7 @@ fn is_guarded(flood_policy: &table::FloodPolicy) -> bool {
 }
 
 impl Drop for Kernel {
-    /// Removes this daemon's pins if it fails before it has attached. Leaves a predecessor's pins as they were.
+    /// Removes this daemon's pins if the daemon fails before it has attached. Leaves a predecessor's pins as they were.
     fn drop(&mut self) {
         if self.attached {
             return;

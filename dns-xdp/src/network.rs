@@ -55,7 +55,7 @@ impl Network {
         by_name.or_else(|| self.links.iter().find(|link| link.altnames.iter().any(|other| other == name)))
     }
 
-    /// Returns a VLAN above a device that clients can reach: it is up and has an address.
+    /// Returns a VLAN above a device, if clients can reach the VLAN: it is up and has an address.
     pub fn vlan_above(&self, device: u32) -> Option<&Link> {
         let has_address = |link: &Link| self.addresses.iter().any(|address| address.link == link.index);
         let mut vlans = self.links.iter().filter(|link| link.is("vlan") && link.lower == Some(device));

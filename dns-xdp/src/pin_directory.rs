@@ -24,7 +24,7 @@ pub const MAPS: &str = "maps-v";
 /// Why a directory cannot be `[xdp] pin`. The text continues a sentence that begins with the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It has `..`, which may lead anywhere.
+    /// The path has `..`, which may lead anywhere.
     #[error("is `{}`; write the path without `..`", .0.display())]
     Upwards(PathBuf),
     /// The root of a mount. Other programs pin there too.
@@ -42,13 +42,13 @@ pub enum Unfit {
     /// A file, or a symbolic link that leads nowhere.
     #[error("is `{}`, which is no directory; remove it, or write another path", .0.display())]
     NotADirectory(PathBuf),
-    /// It is not on a BPF filesystem, so nothing can be pinned there.
+    /// The directory is not on a BPF filesystem, so nothing can be pinned there.
     #[error(
         "is `{}`, which is not on a BPF filesystem; write a directory below {BPFFS}, or mount -t bpf bpf on the way to it",
         .0.display()
     )]
     NotBpf(PathBuf),
-    /// Other programs use it.
+    /// Other programs use the directory.
     #[error(
         "is `{}`, which has entries that are not dns-xdp's: {}{}; remove them, or write a directory that only dns-xdp uses",
         pin.display(),
@@ -114,7 +114,7 @@ pub fn is_maps(name: &str) -> bool {
 /// Checks that a path may be written as `[xdp] pin`, without looking at the machine.
 ///
 /// # Errors
-/// It has `..`.
+/// The path has `..`.
 pub fn check_path(pin: &Path) -> Result<(), Unfit> {
     if pin.components().any(|part| part == Component::ParentDir) {
         return Err(Unfit::Upwards(pin.to_owned()));
@@ -125,7 +125,7 @@ pub fn check_path(pin: &Path) -> Result<(), Unfit> {
 /// Checks that the daemon's entries may be removed from `pin`. Its other entries do not matter.
 ///
 /// # Errors
-/// It has `..`, is the root of a mount, or is not a directory.
+/// The path has `..`, is the root of a mount, or is not a directory.
 pub fn removable(pin: &Path) -> Result<(), Unfit> {
     check_path(pin)?;
     if pin == Path::new(BPFFS) || is_mount_root(pin) {
@@ -144,7 +144,7 @@ pub fn removable(pin: &Path) -> Result<(), Unfit> {
 /// Checks that a daemon can start with `pin` as its directory.
 ///
 /// # Errors
-/// [`removable`] refuses it, it is not on a BPF filesystem, or it has foreign entries.
+/// [`removable`] refuses the directory, it is not on a BPF filesystem, or it has foreign entries.
 pub fn fit(pin: &Path) -> Result<(), Unfit> {
     removable(pin)?;
     let directory = directory(pin);
@@ -176,7 +176,7 @@ pub fn foreign_entries(directory: &Path) -> Vec<PathBuf> {
 /// Returns the entries of a directory, in no order; none if there is no directory.
 ///
 /// # Errors
-/// It cannot be read.
+/// The directory cannot be read.
 pub fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),

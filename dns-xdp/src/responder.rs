@@ -1,10 +1,10 @@
 //! The responder in userspace. It answers every query that the program does not answer, over UDP and TCP.
 //!
-//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these are pure. Around
-//! them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`). `clients` limits the answers to
-//! each client prefix. Names and records are hickory's types. The transport does not use hickory-server, for several
-//! reasons. That server answers responses that it cannot parse, and parses EDNS options that a server has to ignore. It
-//! also accepts connections without a limit, and drops exchanges under way when it stops.
+//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these are pure. The
+//! input and output are in the sockets (`sockets`) and in one loop for each transport (`udp`, `tcp`). `clients` limits
+//! the answers to each client prefix. Names and records are hickory's types. The transport does not use hickory-server,
+//! for several reasons. That server answers responses that it cannot parse, and parses EDNS options that a server has
+//! to ignore. It also accepts connections without a limit, and drops exchanges under way when it stops.
 mod clients;
 mod counters;
 mod descriptors;

@@ -90,7 +90,7 @@ impl Edns {
 }
 
 impl Query<'_> {
-    /// The frame of this query. Its checksums are wrong, because the program does not verify them.
+    /// The frame of this query. Its checksums are wrong; the program does not verify them.
     pub fn frame(&self, route: &Route) -> Vec<u8> {
         let message = self.message();
         let length = 8 + message.len() as u16;

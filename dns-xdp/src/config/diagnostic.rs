@@ -111,9 +111,9 @@ pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
 /// The most problems that a message lists; the others are only counted. The running daemon writes this message too, so
 /// its length is bounded.
 const TOLD: usize = 100;
-/// The most unknown names of a file that are compared with all nodes. There may be 65,536 nodes.
+/// The limit on unknown names of a file that are compared with all nodes. There may be 65,536 nodes.
 const NAMES_COMPARED: usize = 3;
-/// The most unknown keys that are compared with the keys of their section.
+/// The limit on unknown keys that are compared with the keys of their section.
 const KEYS_COMPARED: usize = TOLD;
 
 /// Collects problems while the file is read, so that the operator sees all of them at once.

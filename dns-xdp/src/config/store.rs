@@ -57,7 +57,7 @@ impl SharedStore {
 /// The kinds of `[cluster] store`.
 const STORES: [(&str, bool); 2] = [("file", false), ("etcd", true)];
 
-/// The setting that the keys of a store need, for the message that refuses them without it.
+/// The setting that the keys of a store need. The message that refuses such a key names this setting.
 pub(super) const WANTED: &str = "[cluster] store = \"etcd\"";
 
 /// The keys that need a store.

@@ -426,7 +426,7 @@ pub struct RepairBound {
     /// The summands of `detect_ms`, as text.
     #[serde(default)]
     pub detect_by: String,
-    /// The node or service that takes longest, if they differ.
+    /// The node or service with the longest detection, if the times differ.
     #[serde(default)]
     pub slowest: Option<String>,
     /// The time to publish the answers in milliseconds: measured at the last change, or a safe estimate.

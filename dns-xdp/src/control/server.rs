@@ -59,7 +59,7 @@ pub struct Server {
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A daemon answers on it.
+    /// A daemon answers on the socket.
     #[error(
         "another dns-xdp (pid {pid}) runs on this socket, {path}: stop it, take over with 'dns-xdp run --replace', or name another socket",
         path = path.display()
@@ -132,7 +132,7 @@ impl Server {
 
     /// Serves until `stop` is cancelled and the answers under way are sent. Dropping the future removes the socket.
     ///
-    /// Commands go to the controller; events are read from the journal without it.
+    /// Commands go to the controller; events are read from the journal without the controller.
     pub async fn serve(self, calls: mpsc::Sender<Call>, journal: Arc<Journal>, stop: CancellationToken) {
         let Server { listener, file } = self;
         let context = Context {

@@ -113,7 +113,8 @@ pub(in crate::controller) struct Core {
 enum Phase {
     /// Some node or witness has no first result yet.
     FirstRound,
-    /// The daemon waits for a first view of the store until then, so that its first answers equal the other servers'.
+    /// The daemon waits for a first view of the store, until `until` at the latest. Its first answers then equal the
+    /// other servers' answers.
     Joining { until: Duration },
     /// The first answers are being published.
     Opening,
@@ -342,7 +343,7 @@ impl Core {
         }
         self.keep_answers(&answers, reported.is_frozen());
         self.reported = Some(reported);
-        // A node that was down at the start was never answered, so this is no repair.
+        // A node that was down at the start was never answered, so this is not a repair.
         drop(self.repair_timer.answered(self.now.elapsed));
         if let Some(took) = publication.took {
             self.effects.push(Effect::Record(Record::PublishingTook(took)));

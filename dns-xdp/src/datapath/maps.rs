@@ -52,7 +52,7 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Returns how many map elements were written for it.
+    /// Returns how many map elements were written for the staged zone.
     pub(super) const fn writes(&self) -> usize {
         self.writes
     }

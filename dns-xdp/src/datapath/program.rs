@@ -102,8 +102,8 @@ pub(super) fn replace(program: &mut Xdp, link: FdLink) -> Result<FdLink, Program
     taken(program, id)
 }
 
-/// Returns the link of an attachment. On kernels that refuse a link, the library attaches without one, and nothing
-/// would keep that attachment.
+/// Returns the link of an attachment. On kernels that refuse a link, the library attaches without a link. Such an
+/// attachment cannot be pinned.
 fn taken(program: &mut Xdp, id: XdpLinkId) -> Result<FdLink, ProgramError> {
     let link = program.take_link(id)?;
     // Dropping an attachment of another kind detaches it.

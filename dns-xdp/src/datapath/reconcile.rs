@@ -122,7 +122,7 @@ impl Kernel {
         }
     }
 
-    /// Tells the program which addresses it serves, if that has changed.
+    /// Tells the program which addresses it serves, if these have changed.
     fn publish_local_addresses(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let generic: Vec<u32> = ports(serving)
             .filter(|port| !self.is_native(port, network))
@@ -225,7 +225,8 @@ impl Kernel {
     }
 }
 
-/// Returns how a port's device answers its queries. A program that does not see the port's tags does not answer them.
+/// Returns how a port's device answers its queries. A program that does not see the port's tags does not answer these
+/// queries.
 fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<String>) {
     let as_it_is = || (device.mode, device.reason.clone());
     if device.mode == Attached::Off {

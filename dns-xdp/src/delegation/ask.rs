@@ -50,7 +50,7 @@ pub enum NoAnswer {
     Unreadable(String),
 }
 
-/// Asks the questions. A whole verification uses one value, so that its limits hold.
+/// Asks the questions. A verification uses a single value, so that the limits hold for all its questions.
 #[derive(Debug)]
 pub struct Asker {
     port: u16,

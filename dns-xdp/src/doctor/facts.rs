@@ -45,7 +45,8 @@ pub struct Host {
     pub unit: bool,
 }
 
-/// The part of the configuration that the machine has to fit, and the machine's parts that it names.
+/// The part of the configuration that the machine has to fit, and the parts of the machine that the configuration
+/// names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The file.

@@ -125,7 +125,7 @@ fn healthy(group: &Group, view: &View, is_healthy: &impl Fn(usize) -> bool) -> [
         let states: Vec<NodeState> = nodes.iter().map(|(_, state)| *state).collect();
         let mut healthy: Vec<usize> = trusted(&states).into_iter().map(|place| nodes[place].0).collect();
         if healthy.is_empty() {
-            // Held nodes count if no node is up: then they are healthy as nodes.
+            // Held nodes count if no node is up, because they then count as healthy nodes.
             let held = held(&states).into_iter().map(|place| nodes[place].0);
             healthy = held.filter(|&index| is_healthy(index)).collect();
         }

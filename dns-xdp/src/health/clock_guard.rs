@@ -7,7 +7,7 @@ use crate::cluster::Probe;
 
 /// The number of results of each probe that are discarded after a slip.
 pub const CLEAN_ROUNDS: u32 = 2;
-/// The shortest delay that counts as a slip: schedulers cause shorter ones.
+/// The shortest delay that counts as a slip: schedulers cause shorter delays.
 const LEAST_SLIP: Duration = Duration::from_millis(200);
 /// The bounds of the time of blindness. A server is blind until all probes have their results or a limit is reached;
 /// the limit lies between these bounds.

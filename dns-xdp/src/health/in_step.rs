@@ -61,7 +61,7 @@ mod tests {
         HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each }
     }
 
-    /// Returns a verdict after these results, one each 100 ms.
+    /// Returns a verdict after these results, one every 100 ms.
     fn verdict(results: &str) -> Verdict {
         let mut verdict = Verdict::new(&PROBE);
         for (nth, result) in (1..).zip(results.chars()) {

@@ -239,7 +239,7 @@ impl Verdict {
     }
 
     /// Takes the time of an answer. The first answer after a silence also took the time of address resolution (RFC 826,
-    /// RFC 4861). It says nothing about later answers.
+    /// RFC 4861). That time says nothing about later answers.
     fn take_time(&mut self, round_trip: Duration) {
         self.round_trip = match self.answers {
             0 => round_trip,

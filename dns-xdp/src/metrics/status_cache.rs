@@ -19,7 +19,7 @@ use crate::event::{Event, Journal};
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest age of an answer that is used again.
 const FRESH: Duration = Duration::from_millis(250);
-/// The loop counts as hung after this time without a heartbeat. It beats at least once a second.
+/// The loop counts as hung after this time without a heartbeat. The loop beats at least once a second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// The number of events on the page.
 const EVENTS: u64 = 20;

@@ -21,7 +21,7 @@ const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
 /// QTYPEs of zone transfers, IXFR and AXFR (RFC 1995, RFC 5936).
 const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
 
-/// QTYPEs of other meta-queries up to MAILA, with TKEY and TSIG. The zone answers 255, ANY.
+/// QTYPEs of other meta-queries, among them TKEY, TSIG and MAILA. The zone answers ANY, which is 255.
 const META_QUERIES: std::ops::RangeInclusive<u16> = 248..=254;
 
 /// The circumstances of a message's arrival.

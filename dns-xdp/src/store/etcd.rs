@@ -351,7 +351,7 @@ fn after_prefix(prefix: &[u8]) -> Vec<u8> {
             return end;
         }
     }
-    // No key is greater: etcd takes a NUL for the end of the key space.
+    // No key comes after the prefix. A single NUL means the end of the key space in etcd.
     vec![0]
 }
 

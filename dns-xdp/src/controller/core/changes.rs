@@ -33,7 +33,8 @@ use crate::store::client::View;
 /// The longest time for a change's work outside the core: reading and writing files, looking up names. After this the
 /// core gives the work up.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time that a change waits for other changes. After this it is refused; its client would wait longer.
+/// The longest time that a change waits for other changes. After this time the change is refused, before its client
+/// gives up.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// The most changes that may wait. Further ones are refused.
 const WAITING: usize = 256;
@@ -44,7 +45,7 @@ pub(super) struct Changes {
     current: Option<Change>,
     /// Each with the time of its request.
     waiting: VecDeque<(Asker, What, Duration)>,
-    /// Writes of intents that were given up. If one of them ends after all, it leaves a file that is out of date.
+    /// Writes of intents that were given up. Such a write may still end, and then leaves a file that is out of date.
     given_up: BTreeSet<WorkId>,
     /// Writes of intents that no change waits for.
     background: BackgroundWrites,
@@ -115,9 +116,9 @@ enum Stage {
 #[derive(Debug)]
 struct Saved {
     intents: Intents,
-    /// The intents that they were made from.
+    /// The intents that the written intents were made from.
     base: Intents,
-    /// The holds that are written with them.
+    /// The holds that are written with the intents.
     holds: Holds,
 }
 

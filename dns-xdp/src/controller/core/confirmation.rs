@@ -117,7 +117,7 @@ impl Confirmation {
         self.waiting.values().max().copied()
     }
 
-    /// Chooses the `eligible` probes to make at once, so that a quorum is heard soon: a limited number. Nodes heard
+    /// Chooses a limited number of the `eligible` probes to make at once, so that a quorum is heard soon. Nodes heard
     /// most recently come first, because their own next probe is the furthest away.
     pub(super) fn to_ask(
         &self,

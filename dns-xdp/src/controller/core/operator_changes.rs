@@ -84,13 +84,13 @@ enum Stage {
     /// The store has the shared sections of a file since this revision (0: it had them before). The server's own part
     /// comes into force.
     ReloadingHere { work: WorkId, revision: Revision },
-    /// The store has the change. It waits until this server has it in force.
+    /// The store has the change. The change waits until it is in force on this server.
     WaitingForOwn { revision: Revision, until: Duration },
 }
 
 impl Core {
-    /// Begins the change that a command makes for all servers. Returns the command if it makes none, or if there is no
-    /// store.
+    /// Begins the change that a command makes for all servers. Returns the command if it makes no such change, or if
+    /// there is no store.
     pub(super) fn share(&mut self, call: CallId, command: Command) -> Option<Command> {
         let is_local = matches!(command, Command::Admin { local: true, .. });
         if let Some(refusal) = self.why_not_local().filter(|_| is_local) {

@@ -50,7 +50,7 @@ impl ServicesDown {
         told
     }
 
-    /// The event about them when a daemon gives its first answers.
+    /// Returns the event about these services when a daemon gives its first answers.
     pub(super) fn at_the_start(&self) -> Option<Occurrence> {
         let names: Vec<&str> = self.names().collect();
         (!names.is_empty()).then(|| self.went(&names))

@@ -297,7 +297,7 @@ impl State {
         self.held.note_health(now, states);
     }
 
-    /// Returns the clock guard. No node is judged while it is blind.
+    /// Returns the clock guard. No node is judged while the guard is blind.
     pub(in crate::controller) fn clock_guard(&mut self) -> &mut ClockGuard {
         &mut self.clock_guard
     }

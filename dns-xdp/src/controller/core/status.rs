@@ -204,8 +204,8 @@ fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
     Some(HeldStatus { since: hold.since, until })
 }
 
-/// How a node is treated. It is shown as down if one RRset of its name lacks its own address while the other RRset has
-/// it.
+/// How a node is treated. A node is shown as down if one RRset of its name lacks the node's address while the other
+/// RRset has it.
 fn shown(state: &State, node: &Node, effective: Effective) -> Effective {
     let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
     let is_down = || state.health_that_counts(node).health.serving() == Some(false);
@@ -240,7 +240,8 @@ fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
 
-/// The services to list. If there are more than [`SERVICES`], these are the ones that are down, at most that many.
+/// The services to list. If there are more than [`SERVICES`], only services that are down are listed, at most that
+/// many.
 fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<ServiceStatus> {
     let Parts { nodes, services } = &*state.config().cluster;
     let shown = |service: &Service| {

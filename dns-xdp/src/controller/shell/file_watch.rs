@@ -1,4 +1,4 @@
-//! The watch on the configuration file, which looks at it periodically if `[control] watch` is set.
+//! The watch on the configuration file, which checks the file periodically if `[control] watch` is set.
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -53,7 +53,7 @@ pub(super) enum Order {
 pub(super) enum Ending {
     /// It answers for `stop-grace`, and nothing is removed.
     Leave,
-    /// It answers for a whole lease. In this time a successor takes it over.
+    /// It answers for a whole lease. A successor takes the program over in this time.
     HandOver,
     /// It is detached, and everything unpinned.
     Detach,

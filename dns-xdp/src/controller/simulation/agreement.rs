@@ -138,8 +138,8 @@ fn agreed(view: &View, node: &Node, family: Family) -> Agreed {
     }
 }
 
-/// Checks when a joined server is frozen: the nodes that are visible or that two servers report silent are fewer than
-/// the quorum, or no node is visible.
+/// Checks when a joined server is frozen. It is frozen if the nodes that are visible or that two servers report silent
+/// are fewer than the quorum. It is also frozen if no node is visible.
 fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
     let Some((view, _)) = &member.heard else { return Ok(()) };
     if decision.frozen.is_some() {
@@ -348,8 +348,8 @@ fn one_bad_link_takes_no_node_out(
     Ok(())
 }
 
-/// Checks that a node that is dead for all servers is in no answer of a joined server, nor of a lone server with a
-/// quorum.
+/// Checks that a node that is dead for all servers is in no answer of a joined server. The same holds for a lone server
+/// with a quorum.
 ///
 /// Every server finds the death within the repair bound, and writes its verdict within a [`WORD`]. Verdicts of servers
 /// that died with the node or cannot write count until their lease ends. A server that cannot write keeps its lease for

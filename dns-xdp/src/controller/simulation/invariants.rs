@@ -133,8 +133,8 @@ fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
     }
 }
 
-/// Checks that a server is frozen if it has long heard fewer nodes than the quorum, and is not frozen if it has long
-/// heard enough.
+/// Checks that a server that has long heard fewer nodes than the quorum is frozen. A server that has long heard enough
+/// nodes must not be frozen.
 pub(super) fn the_quorum_is_what_is_heard(
     world: &World,
     server: &Server,

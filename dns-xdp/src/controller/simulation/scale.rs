@@ -315,7 +315,7 @@ fn scale_of_a_step_over_all_names() {
         let success = Observation::Success { round_trip: Duration::from_millis(1) };
         let failure = Observation::Failure(Failure { reason: "refused".to_owned(), visible: true });
         let all_well = probes.iter().map(|probe| (probe.clone(), success.clone()));
-        // A node falls once a quorum was heard after it began to fail.
+        // A node falls when a quorum was heard after the node began to fail.
         let others: Vec<_> =
             all_well.clone().filter(|(probe, _)| probe.subject != probes[0].subject).collect();
         let thrice = |probe: &ProbeId, observation: &Observation| {

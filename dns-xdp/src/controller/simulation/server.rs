@@ -55,8 +55,8 @@ pub(super) struct Server {
     /// The local decisions on its disk, if there is a store.
     pub(super) local: Local,
     pub(super) last_answers: Option<LastAnswers>,
-    /// The simulation's own count: the nodes that the server found healthy, and the fallen ones of them that must not
-    /// come back by themselves.
+    /// The nodes that the server found healthy, by the simulation's own count. `fallen` are those nodes among them that
+    /// must not come back by themselves.
     pub(super) seen_up: BTreeSet<String>,
     pub(super) fallen: BTreeSet<String>,
     /// Since when it judges without interruption.
@@ -67,8 +67,8 @@ pub(super) struct Server {
     pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
     /// The time when it was last given a new configuration.
     pub(super) reloaded: Duration,
-    /// The simulation's own count: the server was held up, and must not judge by a probe before the probe has 2
-    /// results.
+    /// Set if the server was held up, by the simulation's own count. The server must not judge by a probe before the
+    /// probe has 2 results.
     pub(super) held_up: Option<HeldUp>,
     /// The invariant that it has broken.
     pub(super) broken: Option<String>,

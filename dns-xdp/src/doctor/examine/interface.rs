@@ -39,7 +39,8 @@ fn missing(view: &View<'_>, name: &str, reason: &str, others: &[&str]) -> Findin
     Finding::fail(name, reason, remedy)
 }
 
-/// Returns the interfaces that have a usable global address. If addresses are listed, it has to be a listed address.
+/// Returns the interfaces that have a usable global address. If addresses are listed, the usable address has to be a
+/// listed one.
 pub(super) fn usable<'a>(view: &View<'a>) -> Vec<&'a str> {
     let network = &view.setting.network;
     let listen = &view.setting.listen;

@@ -53,7 +53,7 @@ impl IcmpErrors {
         self.judge_as(error, judge)
     }
 
-    /// Judges an error by its sender; `otherwise` judges it without a sender.
+    /// Judges an error by its sender; `otherwise` judges an error without a sender.
     fn judge_as(&self, error: &io::Error, otherwise: fn(&io::Error) -> Fault) -> Fault {
         let Some(last) = self.last().filter(|last| last.sender != self.target) else {
             return otherwise(error);

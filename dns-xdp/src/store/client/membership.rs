@@ -24,8 +24,8 @@ const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 /// Probation exists because a store that comes back is empty at first: the leases of all servers that lost it have
 /// ended. A server that joined at once would use the few verdicts that are back already. A server that finds the store
 /// again lists it, asks for a lease and writes its verdicts, each within 1/5 of the lease. After 6/5 of the lease, the
-/// verdicts of all servers that lost it together are there. A server that joins then changes only the answers that the
-/// servers disagree about. Documents and intents are not verdicts: they count at once.
+/// store has the verdicts of all servers that lost it together. A server that joins then changes only the answers that
+/// the servers disagree about. Documents and intents are not verdicts: they count at once.
 ///
 /// A server that has just been started and has decided nothing yet joins with its first confirmation. It has no answer
 /// of its own that could flap, and the verdicts in the store come from live servers. If the store has only its own

@@ -18,7 +18,7 @@ const SERVICES: &str = "config/services";
 pub struct Followed {
     /// The keys that are not followed.
     pub ignored: Ignored,
-    /// The new documents; `None`: the documents do not change. The error says why they cannot follow the keys.
+    /// The new documents; `None`: the documents do not change. The error says why the documents cannot follow the keys.
     pub texts: Result<Option<Shared>, String>,
 }
 
