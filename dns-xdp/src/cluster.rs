@@ -292,7 +292,7 @@ pub struct Probe {
     pub fall: u32,
     /// Successes in a row until the verdict is up again.
     pub rise: u32,
-    /// The most successes in a row that a node which keeps falling needs. Each fall doubles `rise` up to this.
+    /// The limit on `rise` for a node that keeps falling. Each fall doubles `rise` up to this limit.
     pub rise_max: u32,
     /// How long a node has to be up until one of its falls no longer counts.
     pub flap_decay: Duration,

@@ -400,7 +400,7 @@ pub enum Mode {
 /// `[failover]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failover {
-    /// Nodes (with witnesses) that have to be visible.
+    /// How many nodes and witnesses have to be visible.
     pub quorum: Quorum,
     /// Addresses that count as visible nodes.
     pub witness: Vec<IpAddr>,

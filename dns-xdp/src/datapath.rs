@@ -494,8 +494,8 @@ impl Kernel {
         Ok(counters)
     }
 
-    /// Switches every device to the variant with cookies and limits, or to the one without. After an error no device is
-    /// switched.
+    /// Switches every device to the variant with cookies and limits, or to the variant without them. After an error no
+    /// device is switched.
     fn set_guarded(&mut self, guarded: bool) -> Result<(), Error> {
         if self.guarded == guarded && self.devices.iter().all(|device| device.has_guarded(guarded)) {
             return Ok(());

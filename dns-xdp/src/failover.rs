@@ -155,7 +155,8 @@ pub struct Decision {
     pub drained: bool,
     /// Whether the answers name nodes that are held, because no other node is up.
     pub held: bool,
-    /// The numbers in [`Cluster::members`] of the groups of services that are down: no member and no backup is healthy.
+    /// The groups of services that are down, by their numbers in [`Cluster::members`]: no member and no backup is
+    /// healthy.
     down: Arc<[usize]>,
     /// Why the previous decision's answers stay, or the configured answers if there was no decision. Only an operator's
     /// `up`, `down` and `drain` change them.
@@ -167,7 +168,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Returns the decision before a restart: the parts that its saved answers show.
+    /// Returns the parts of the decision before a restart that its saved answers show.
     pub fn remembered(answers: Answers) -> Self {
         let is_own = |(index, answering): (usize, &Option<usize>)| *answering == Some(index);
         let effective = answers.by_node.iter().enumerate().map(|each| match is_own(each) {

@@ -195,8 +195,8 @@ pub fn file_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-/// Returns the directory that `[xdp] pin` names. Encodes the parts below the BPF filesystem's root that do not exist as
-/// written.
+/// Returns the directory that `[xdp] pin` names. Below the root of the BPF filesystem, encodes the parts that do not
+/// exist as written.
 pub fn directory(pin: &Path) -> PathBuf {
     let existing = existing(pin);
     let below = pin.strip_prefix(existing).unwrap_or(Path::new(""));

@@ -1,8 +1,9 @@
 //! The store that the servers of a cluster share: its contents, and the interface to its engine.
 //!
 //! `etcd` is the engine; `client` keeps a session with it, `view` is the last state seen, and `votes` counts the
-//! verdicts. `continuity` detects an older or another store, `identity` another server of the same name. `last_good` is
-//! the copy on disk; `skydns` exchanges names with other programs. The servers' decisions are not made here.
+//! verdicts. `continuity` detects an older or another store, and `identity` detects another server of the same name.
+//! `last_good` is the copy on disk; `skydns` exchanges names with other programs. The servers' decisions are not made
+//! here.
 //!
 //! The shared part of the configuration and the operators' intent are documents, replaced whole by compare-and-swap.
 //! Every server mirrors them, joins them with the local part of its file, and writes the verdicts of its probes beside

@@ -36,7 +36,7 @@ pub(super) fn is_there() -> bool {
     io::stdout().is_terminal() && io::stdin().is_terminal()
 }
 
-/// Whether to colour stdout. That depends on its kind, `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
+/// Whether to colour stdout. This depends on the kind of stdout, and on `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
 pub(super) fn has_colour() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }

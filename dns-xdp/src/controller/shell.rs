@@ -83,7 +83,7 @@ impl Task {
     }
 }
 
-/// A message of one of the shell's tasks or threads to its loop.
+/// A message to the shell's loop from one of the shell's tasks or threads.
 #[derive(Debug)]
 enum Done {
     /// For the core.

@@ -223,7 +223,7 @@ fn a_shared_seed_from_the_environment_holds_too() {
     result.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// The seed of the environment, or a random one. A failure shows it.
+/// Returns the seed from the environment, or a random one. A failure shows it.
 fn seed() -> u64 {
     match std::env::var("DNS_XDP_SEED") {
         Ok(text) => hexadecimal(&text),

@@ -17,7 +17,7 @@ use super::{Attached, Error};
 use crate::config::Mode;
 use crate::network::{Link, Network};
 
-/// Polls while a released link may still be attached: 200 ms in all.
+/// The number of polls while a released link may still be attached: 200 ms in all.
 const DETACHING_POLLS: u32 = 20;
 const DETACHING_POLL: Duration = Duration::from_millis(10);
 

@@ -111,7 +111,7 @@ fn put(
     free.then_some((perfect_hash, taken))
 }
 
-/// Searches a hash that gives every name a slot of its own; `None` if this seed has none.
+/// Searches for a hash that gives every name a slot of its own; `None` if this seed has none.
 fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
     let perfect_hash = PerfectHash::new(seed);
     let hashes = slots.iter().map(|slot| perfect_hash.hash(slot));

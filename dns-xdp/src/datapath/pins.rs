@@ -134,7 +134,7 @@ impl Pins {
     /// Does not touch a directory that has replaced the daemon's.
     ///
     /// # Errors
-    /// Names the entries that could not be removed. All other entries are removed.
+    /// The error names the entries that could not be removed. All other entries are removed.
     pub(super) fn remove_all(&self) -> Result<(), Error> {
         if self.is_there() { empty(&self.directory).map(drop) } else { Ok(()) }
     }

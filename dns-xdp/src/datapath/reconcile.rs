@@ -206,7 +206,7 @@ impl Kernel {
         Some(format!("{}: try [xdp] mode = \"auto\"", reasons.join("; ")))
     }
 
-    /// Pins attached links again that another process has unpinned. Returns whether maps are lost too; those need
+    /// Pins attached links that another process has unpinned. Returns whether maps are lost too; those need
     /// [`Kernel::pin_anew`].
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl Stopwatch {
         Ok(Stopwatch { object, templates, variants, turn, start, timed })
     }
 
-    /// Sets the frames that are run in turn. If their number is not a power of two, some come twice in a round.
+    /// Sets the frames that are run in turn. If their number is not a power of two, some frames come twice in a round.
     ///
     /// # Errors
     /// There is no frame, or one is longer than a query for the longest name.

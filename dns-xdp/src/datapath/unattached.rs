@@ -18,7 +18,7 @@ use super::{Error, layout, local_addresses, program};
 use crate::network::Place;
 use crate::zone::Zone;
 
-/// The interface of packets of BPF_PROG_TEST_RUN: the loopback of the caller's network namespace.
+/// The interface that packets of BPF_PROG_TEST_RUN come from: the loopback of the caller's network namespace.
 pub const LOOPBACK: u32 = 1;
 
 /// Returns the places of these addresses, with a MAC address on [`LOOPBACK`].

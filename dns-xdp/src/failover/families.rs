@@ -25,7 +25,7 @@ pub struct FamilyView {
     /// Like [`NodeState::serving`], in the order of the cluster's nodes. A node without the family has the value of the
     /// node.
     pub nodes: Vec<Option<bool>>,
-    /// The same for the members of each service with its own probes.
+    /// The results for the members of each service with its own probes.
     pub members: BTreeMap<String, Vec<Option<bool>>>,
 }
 
@@ -82,8 +82,8 @@ impl Families {
         }
     }
 
-    /// Returns the same for a cluster with other places of nodes and services. A name is left out if its nodes were
-    /// removed.
+    /// Returns the same answers for a cluster in which nodes and services have other places. A name is left out if its
+    /// nodes were removed.
     pub(super) fn carried(
         &self,
         place: impl Fn(usize) -> Option<usize>,
@@ -169,19 +169,19 @@ impl Families {
 }
 
 impl Answers {
-    /// The node whose address of this family the name of a node answers.
+    /// Returns the node whose address a node's name answers in this family.
     pub fn node_in(&self, family: Family, node: usize) -> Option<usize> {
         let apart = self.families.of(family).nodes.get(&node);
         apart.copied().unwrap_or_else(|| self.by_node.get(node).copied().flatten())
     }
 
-    /// The nodes whose addresses of this family a service answers.
+    /// Returns the nodes whose addresses a service answers in this family.
     pub fn service_in(&self, family: Family, service: &str) -> &[usize] {
         let place = self.place_of_service(service);
         place.map(|place| self.service_at(family, place)).unwrap_or_default()
     }
 
-    /// The nodes that the service at this place in [`Answers::services`] answers in a family.
+    /// Returns the nodes that the service at this place in [`Answers::services`] answers in a family.
     pub(super) fn service_at(&self, family: Family, place: usize) -> &[usize] {
         self.families.of(family).services.get(&place).unwrap_or(&self.services[place])
     }

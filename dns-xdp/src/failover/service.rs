@@ -8,8 +8,8 @@ use crate::cluster::{Admin, AllDown, Group, Order};
 /// The nodes that a service answers while one of its members or backups is healthy. `None`: the service is down.
 /// `is_healthy` tells whether a node is healthy by the node's own probes.
 ///
-/// The healthy members answer, all of them or the first. If fewer than `min-healthy` are healthy, all members answer
-/// that are neither held nor taken out by an operator. While no member is healthy, the first healthy backup answers.
+/// The healthy members answer, all of them or the first. If fewer than `min-healthy` are healthy, all members that are
+/// neither held nor taken out by an operator answer. While no member is healthy, the first healthy backup answers.
 pub(super) fn serving(group: &Group, view: &View, is_healthy: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let [members, backups] = healthy(group, view, &is_healthy);
     if members.is_empty() {

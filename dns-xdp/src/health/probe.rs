@@ -80,7 +80,7 @@ fn wrong(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: true })
 }
 
-/// Makes the fault of a host that has shown no sign of life.
+/// Makes the fault of a host that did not answer at all.
 fn unseen(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: false })
 }

@@ -41,7 +41,8 @@ impl Schedule {
         (self.under_way, self.doubted) = (true, false);
     }
 
-    /// When the attempt under way will have had no answer for `fast-interval`; `None` once that has been reported.
+    /// The time when the attempt under way becomes overdue: after `fast-interval` without an answer. `None` once that
+    /// has been reported.
     pub(crate) fn overdue(&self) -> Option<Duration> {
         self.newest.filter(|_| self.under_way && !self.doubted).map(|start| start + self.fast_interval)
     }

@@ -315,14 +315,14 @@ impl Verdict {
         self.health == Health::Suspect || self.health == Health::Up && self.overdue
     }
 
-    /// Whether the node is a suspect that fails each time, and at most `to_go` failures are missing.
+    /// Whether the node is a suspect that fails each time, and at most `to_go` more failures make it down.
     pub(super) fn is_falling(&self, to_go: u32) -> bool {
         let left = self.probe.fall.saturating_sub(self.failures);
         self.health == Health::Suspect && self.successes == 0 && left <= to_go
     }
 
-    /// Whether the node is out of the answers and may come back. Either its attempts succeed and at most `to_go`
-    /// successes are missing, or no attempt begun after `since` has reached its timeout.
+    /// Whether the node is out of the answers and may come back. Either its attempts succeed and it needs at most
+    /// `to_go` more successes, or no attempt begun after `since` has reached its timeout.
     pub(super) fn may_rise(&self, to_go: u32, since: Duration) -> bool {
         let left = self.rise_needed().saturating_sub(self.successes);
         let is_rising = self.successes > 0 && left <= to_go;

@@ -66,7 +66,7 @@ impl LocalHold {
     /// Whether `stored` is the ended base, and this server had ended it before the node fell.
     fn began_after(&self, stored: &Hold) -> bool {
         let is_base = self.base.as_ref().is_some_and(|base| base.counts() && base.since == stored.since);
-        // The time is by another server's clock. An operator's end of the hold after the fall ends both holds.
+        // The time is by another server's clock. If an operator ended the hold after the fall, both holds end.
         is_base && stored.released.is_some_and(|released| stored.by.is_none() || released <= self.hold.since)
     }
 }

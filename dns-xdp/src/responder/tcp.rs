@@ -187,8 +187,8 @@ impl Connections {
         Connections { capacity, prefixes, open: Mutex::default() }
     }
 
-    /// Takes a seat. When all are taken, one of the prefix with the most connections is closed. A client with hundreds
-    /// of connections therefore loses its own connections first.
+    /// Takes a seat. When all seats are taken, a connection of the prefix with the most connections is closed. A client
+    /// with hundreds of connections therefore loses its own connections first.
     fn enter(connections: &Arc<Connections>, client: IpAddr) -> Seat {
         let mut open = connections.lock();
         if open.by_turn.len() >= connections.capacity {
@@ -229,7 +229,7 @@ impl Open {
         Some(seat)
     }
 
-    /// Closes the connection that is idle longest, among the connections of the prefixes with the most.
+    /// Closes a connection of the prefixes with the most connections: the one that is idle longest.
     fn make_room(&mut self) {
         let most = self.held.values().copied().max();
         let mut in_turn = self.by_turn.iter();

@@ -180,7 +180,7 @@ impl Etcd {
         RangeRequest { range_end: after_prefix(&key), key, ..RangeRequest::default() }
     }
 
-    /// Writes a key, under a lease unless that is 0.
+    /// Writes a key, under a lease unless `lease` is 0.
     fn write(&self, key: &str, value: Vec<u8>, lease: i64) -> Operation {
         Operation::Put(PutRequest { key: self.key(key).into_bytes(), value, lease })
     }
@@ -342,7 +342,7 @@ fn entry(prefix: &str, pair: KeyValue) -> Option<(String, Entry)> {
     Some((key, Entry { value: pair.value, revision: revision(pair.mod_revision) }))
 }
 
-/// Returns the first key after all that begin with a prefix.
+/// Returns the first key after all keys that begin with a prefix.
 fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {

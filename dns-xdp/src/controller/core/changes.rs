@@ -142,7 +142,7 @@ impl Core {
         all.any(joins)
     }
 
-    /// Moves the change under way on as far as possible, and begins the next.
+    /// Continues the change under way as far as possible, and begins the next change.
     pub(super) fn go_on_with_changes(&mut self) {
         loop {
             match self.changes.current.take() {

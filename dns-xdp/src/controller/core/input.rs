@@ -39,7 +39,7 @@ pub(in crate::controller) type CallId = u64;
 /// The number of work that the shell does for the core; the result carries the same number.
 pub(in crate::controller) type WorkId = u64;
 
-/// An event that the core is told of.
+/// An event that the shell reports to the core.
 #[derive(Debug)]
 pub(in crate::controller) enum Input {
     /// Asks the core to check its clock. The shell sends it ten times a second and before each [`Input::Probed`].
@@ -108,7 +108,7 @@ pub(in crate::controller) enum Effect {
     Alive,
     /// Read counters and states. The shell answers by [`Input::Read`].
     Read(Purpose),
-    /// Have the program sample 1 of this many questions.
+    /// Make the program sample 1 of this many queries.
     Sample(u64),
     /// Prepare a change outside the loop: read files, look names up, parse. The shell answers with [`Input::Prepared`].
     /// The file's new text then lies beside the file until it is committed or dropped.
@@ -119,7 +119,7 @@ pub(in crate::controller) enum Effect {
     DropFile { work: WorkId },
     /// Keep operators' intents on disk. Answered by [`Input::IntentsSaved`].
     SaveIntents { work: WorkId, path: PathBuf, intents: Intents },
-    /// Keep on disk this server's decisions that the store does not have. Answered by [`Input::IntentsSaved`].
+    /// Write to disk this server's decisions that the store does not have. Answered by [`Input::IntentsSaved`].
     SaveLocal { work: WorkId, path: PathBuf, local: Box<Local> },
     /// Change documents of the store. Answered by [`Input::Swapped`].
     Swap { work: WorkId, swap: Swap },
@@ -248,7 +248,7 @@ pub(in crate::controller) enum Signal {
     Hangup,
     /// SIGINT: detach and unpin everything.
     Interrupt,
-    /// SIGTERM: let the program answer for the grace.
+    /// SIGTERM: let the program answer for `[xdp] stop-grace`.
     Terminate,
 }
 
@@ -257,7 +257,7 @@ pub(in crate::controller) enum Signal {
 pub(in crate::controller) enum Exit {
     /// The daemon ends before its first answer.
     Abandon(Signal),
-    /// The program answers for the grace: SIGTERM.
+    /// The program answers for `[xdp] stop-grace`, after SIGTERM.
     Leave,
     /// The program answers for a lease, and the successor that asked gets its reply.
     HandOver(CallId),

@@ -164,7 +164,7 @@ impl Core {
                 judge(&self.health, node, request, *force).and_then(|()| {
                     let intents =
                         intent::set_intent(&intents_from.intents, node, request.clone(), self.now.wall);
-                    // An operator's decision also writes again the documents that the store has lost.
+                    // An operator's decision also rewrites the documents that the store has lost.
                     let is_lost = intents_from.deleted.contains(INTENT);
                     if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }
                 })

@@ -61,7 +61,7 @@ impl Falls {
     pub(super) fn answered(&mut self, now: Duration) -> Vec<Repair> {
         let fallen = std::mem::take(&mut self.fallen);
         let has_moved = std::mem::take(&mut self.has_moved);
-        // Both families of a subject that fell are one repair, from the first failure of either.
+        // If both families of a subject fell, they are one repair, from the first failure of either family.
         let mut repaired: BTreeMap<Subject, Fall> = BTreeMap::new();
         for ((subject, _), fall) in fallen.into_iter().filter(|_| has_moved) {
             let first = repaired.entry(subject).or_insert(fall);

@@ -314,7 +314,7 @@ fn address(state: &AddressState) -> AddressStatus {
     }
 }
 
-/// The alarm that no node is up in this family while one is up in the other.
+/// The alarm that no node is up in this family while a node is up in the other family.
 fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
     let instead = match decision.answers.families.of(family).last_resort? {
         LastResort::Held if decision.held => return None,

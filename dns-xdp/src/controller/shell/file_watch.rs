@@ -22,7 +22,7 @@ pub(super) struct FileWatch {
 }
 
 impl FileWatch {
-    /// Starts the watch. The first text is always reported, because the watch does not know the text before.
+    /// Starts the watch. The first text is always reported, because the watch does not know an earlier text.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
         let (sender, changes) = mpsc::channel(1);
         let path = path.to_owned();
@@ -55,7 +55,7 @@ fn watch(path: &PathBuf, changes: &mpsc::Sender<io::Result<String>>, pause: Dura
 
 /// The metadata that changes when a file changes. A file that cannot be looked at has none. A new text may have equal
 /// size and an old time of modification (`cp -p`, `rsync -t`, `touch -r`). Then the inode or the time of the last
-/// change differs, which no program can set.
+/// change differs. No program can set these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,

@@ -57,7 +57,8 @@ pub(super) enum Ending {
     HandOver,
     /// It is detached, and everything unpinned.
     Detach,
-    /// The start is abandoned: everything of this daemon is removed, and a predecessor's program keeps its grace.
+    /// The start is abandoned: everything of this daemon is removed, and a predecessor's program answers for
+    /// `stop-grace`.
     Abandon,
 }
 
@@ -270,9 +271,9 @@ impl Work {
         Ok(publication)
     }
 
-    /// Gives the new zone to the responder right before the kernel replaces its one pointer. The replacement takes
-    /// effect at once, but the call returns some milliseconds later. If the responder got the zone after the call, both
-    /// would differ during that time.
+    /// Gives the new zone to the responder right before the kernel replaces its pointer to the zone. The replacement
+    /// takes effect at once, but the call returns some milliseconds later. If the responder got the zone after the
+    /// call, both would differ during that time.
     fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
         let published = before.as_deref().map(|zone| (zone, self.stale_after));
         let (serving, network) = (self.network.serving(), self.network.network());

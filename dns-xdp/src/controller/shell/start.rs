@@ -150,7 +150,7 @@ fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// Refuses a start that would fail, before a predecessor has ended for this start.
+/// Checks a start before a predecessor ends for it. Refuses a start that would fail.
 fn check(config: &Config, shares: bool) -> anyhow::Result<()> {
     privileges::check(config.xdp.mode)?;
     config.check_pin()?;

@@ -86,7 +86,8 @@ fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
     }
 }
 
-/// Returns how its queries are answered: from the running daemon's status, otherwise as expected.
+/// Returns the finding about how an interface's queries are answered: by the running daemon's status, otherwise as
+/// expected.
 fn xdp(view: &View<'_>, name: &str, port: &Result<Port, Unserved>) -> Finding {
     let what = format!("{name} xdp");
     if view.setting.mode == Mode::Off {

@@ -234,7 +234,7 @@ impl Session {
         calls
     }
 
-    /// When something is [due](Session::due) next, or [`Session::mode`] changes, if nothing else happens.
+    /// The time when a call is [due](Session::due) next or [`Session::mode`] changes, if nothing else happens.
     pub(crate) fn next(&self, now: Duration) -> Option<Duration> {
         let own = match &self.stage {
             _ if !self.calls.is_empty() => Some(now),
@@ -399,7 +399,7 @@ impl Session {
         (Stage::Doubting { again: self.again(now), listing }, None)
     }
 
-    /// When to list a store again that may not be written yet.
+    /// The time of the next listing of a store that must not be written yet.
     fn again(&self, now: Duration) -> Duration {
         now + self.settings.lease / 5
     }

@@ -104,7 +104,7 @@ fn members(names: BTreeMap<String, BTreeSet<IpAddr>>, known: &Known, ignored: &m
         (name, members)
     });
     let mut services: BTreeMap<String, Vec<String>> = services.collect();
-    // The apex answers all nodes without a service.
+    // Without a service of its own, the apex answers all nodes.
     if !known.members.services.contains_key(APEX)
         && services.get(APEX).is_some_and(|members| members.len() == nodes.len())
     {

@@ -126,7 +126,7 @@ fn take_back(counted: &mut BTreeMap<String, Votes>, subject: &str, vote: Vote) {
     }
 }
 
-/// A server's vote on the whole subject, if `subject` is one in a family: `node1 ipv6`.
+/// A server's vote on the whole subject, if `subject` is a subject in one family: `node1 ipv6`.
 fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
     let (whole, family) = subject.rsplit_once(' ')?;
     if Family::ALL.iter().all(|known| known.text() != family) {

@@ -12,7 +12,7 @@ use crate::health::{
     in_step,
 };
 
-/// The health of a node that counts for the answers, as `status` shows it.
+/// The health that counts for a node in the answers, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::controller) struct Counted {
     pub(in crate::controller) health: Health,
@@ -179,7 +179,7 @@ impl State {
         Family::ALL.into_iter().enumerate().map(view).collect()
     }
 
-    /// The health of a node that counts: the worse of its families, if each RRset follows its own family.
+    /// The health that counts for a node: the worse of its families, if each RRset follows its own family.
     pub(in crate::controller) fn health_that_counts(&self, node: &Node) -> Counted {
         let subject = Subject::Node(node.name.clone());
         let whole = self.counted(None, &subject, self.node(node));
@@ -194,7 +194,7 @@ impl State {
         Counted { reason: Some(format!("{family}: {reason}")), ..worse }
     }
 
-    /// The health of a node that counts in one family. `None`: its families are not judged separately.
+    /// The health that counts for a node in one family. `None`: its families are not judged separately.
     pub(in crate::controller) fn family_that_counts(&self, node: &Node, family: Family) -> Option<Counted> {
         let subject = Subject::Node(node.name.clone());
         let both = self.in_families(&subject)?;

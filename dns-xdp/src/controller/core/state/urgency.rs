@@ -7,7 +7,7 @@ use crate::cluster::Family;
 use crate::health::{Pace, ProbeId, Subject};
 
 /// The most probes that are made at once so that a quorum is heard, after a node's first failures. A lost packet is no
-/// reason to probe a large cluster. [`ASKED`] is the limit after the last failure but one.
+/// reason to probe a large cluster. [`ASKED`] is the limit if only one more failure is needed for the fall.
 const ASKED_FIRST: usize = 8;
 const ASKED: usize = 100;
 

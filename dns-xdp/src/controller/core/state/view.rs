@@ -71,8 +71,8 @@ impl State {
         seen
     }
 
-    /// Returns the health of a subject that counts: the servers' agreement, or this server's finding. If servers agree,
-    /// no suspect has a lowered TTL, because the servers would not give the same answers.
+    /// Returns the health that counts for a subject: the servers' agreement, or this server's finding. If servers
+    /// agree, no suspect has a lowered TTL, because the servers would not give the same answers.
     ///
     /// A server whose mode becomes alone begins to probe nodes that other servers probed for it. Until it has its own
     /// result, the last agreed health counts, but not the visibility. The change of mode therefore changes no answer by
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    /// Returns the health of a subject that counts over one of its families. A node that was out over the family stays
+    /// Returns the health that counts for a subject in one of its families. A node that was out over the family stays
     /// out until there is a verdict.
     pub(super) fn judged_over(
         &self,
