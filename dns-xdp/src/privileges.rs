@@ -158,7 +158,7 @@ ipv4 = \"192.0.2.11\"
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dns-xdp.toml");
         std::fs::write(&file, "").unwrap();
-        // Root owns the directory until it gives it away. Any other user owns it already.
+        // Root owns the directory until root gives the directory away. Any other user owns the directory already.
         if nix::unistd::geteuid().is_root() {
             assert!(!of_others(&file));
             std::os::unix::fs::chown(directory.path(), Some(65_534), None).unwrap();

@@ -7,7 +7,7 @@ use crate::cluster::{Family, FamilyRule, HealthCheck};
 /// The health of a subject by all its probes. Its times have the same origin as the verdicts' times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectHealth {
-    /// The health, as for one probe.
+    /// The health of the subject. It has the same values as the health by one probe.
     pub health: Health,
     /// Whether the host answered the last attempt of one of its probes, even with an error.
     pub visible: bool,

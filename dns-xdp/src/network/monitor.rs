@@ -44,8 +44,8 @@ impl Monitor {
             socket.add_membership(group)?;
         }
         #[expect(unsafe_code, reason = "tokio has no safe way to register a socket of another crate")]
-        // SAFETY: the socket owns its descriptor and is never cloned. It is closed after the `AsyncFd`, which owns
-        // it, has removed it from the reactor.
+        // SAFETY: the socket owns its descriptor and is never cloned. The descriptor is closed after the `AsyncFd`,
+        // which owns the socket, has removed it from the reactor.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         Ok(Monitor { socket: socket.map_err(io::Error::from)?, next: Instant::now() })
     }

@@ -1,7 +1,7 @@
 //! Tells servers of the same name apart: a cloned machine has the name of the original.
 //!
 //! The identifier is made once in each boot of a machine. A file passes it on to the next daemon, so that a restarted
-//! daemon and a successor are the same server. A clone has the file too, but is in another boot.
+//! daemon and a successor are the same server. A clone has the file too, but it was booted separately.
 use std::fs;
 use std::io;
 use std::path::Path;

@@ -292,7 +292,7 @@ impl Core {
         seen.is_some_and(|seen| seen != documents) && documents.epoch() < in_force
     }
 
-    /// Keeps a copy of the documents in force on disk.
+    /// Writes a copy of the documents that are in force to disk.
     fn keep_copy(&mut self, view: &View) {
         if let Some(store) = &self.health.config().store {
             let (path, prefix) = (store.copy.clone(), store.prefix.clone());
