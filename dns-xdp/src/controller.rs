@@ -10,7 +10,7 @@
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //!
 //! a node dies:
-//!  no answer for fast-interval  ─► overdue: its probes become fast; without a store, a quorum of others is asked at once
+//!  no answer for fast-interval  ─► overdue: its probes become fast; without a store, a quorum is asked at once
 //!  first failure                ─► suspect: event +suspect; the TTL of its addresses shrinks
 //!  `fall` failures              ─► down: event +down; without a store, the fall waits until a quorum was heard
 //!  with a store                 ─► the verdict is written; the fall waits until a majority of the probers agrees

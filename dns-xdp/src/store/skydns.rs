@@ -2,7 +2,7 @@
 //! key is the reversed name.
 //!
 //! ```text
-//!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► import ──► config/nodes, config/services
+//!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► import ──► config/{nodes,services}
 //!  Zone ──► export ──► /skydns-live/com/example/demo/node1/dns-xdp-1 = {"host":"192.0.2.11","ttl":5,"group":"node1"}
 //! ```
 pub mod export;
@@ -160,8 +160,8 @@ fn message(key: &str, value: &[u8]) -> Result<(String, bool, IpAddr), Cause> {
 }
 
 /// The name that a key below the zone's path is about, and whether the key is the name itself. Three kinds of label
-/// only distinguish keys of one name: the labels that `targetstrip` counts, `x1`, `x2`, …, and the marks of this
-/// mirror.
+/// only distinguish keys of one name: labels such as `x1`, the marks of this mirror, and the labels that `targetstrip`
+/// counts.
 fn owner(key: &str, targetstrip: i64) -> Result<(String, bool), Cause> {
     let mut labels: Vec<&str> = key.split('/').collect();
     let all = labels.len();

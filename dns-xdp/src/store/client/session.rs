@@ -5,7 +5,7 @@
 //! has ended, and do not pass on their answers.
 //!
 //! ```text
-//! connect ─► list ─► look into its history ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
+//! connect ─► list ─► check its history ─► lease ─► write ours ─► list ─► watch ─► open: renew, write ours, compare
 //!             │ older than what was seen before, or another server has this name
 //!             └─► wait, and list again
 //! ```
