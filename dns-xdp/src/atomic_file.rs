@@ -1,4 +1,4 @@
-//! Replaces a file's text. A reader sees the old text or the new text, also after a crash.
+//! Replaces a file's text. A reader sees either the old text or the new text, even after a crash.
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt as _, fchown};
@@ -33,7 +33,7 @@ impl Replacement {
     ) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let new_name = format!(".{}.new", name.to_string_lossy());
-        // A crash may have left an old one.
+        // A crash may have left an old file.
         match fs::remove_file(directory(&path).join(&new_name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -2,7 +2,7 @@
 use rustls::RootCertStore;
 use rustls_native_certs::CertificateResult;
 
-/// No certificate is valid: there is no authority.
+/// The error that this machine trusts no authority, so that no certificate is valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this machine trusts no certificate authority{reason}: install ca-certificates and restart, or set `ca`"
@@ -12,7 +12,7 @@ pub struct NoAuthorities {
     reason: String,
 }
 
-/// Reads the authorities of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`. They are some hundred files.
+/// Reads the authorities of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`. There may be a few hundred files.
 ///
 /// # Errors
 /// There is no authority.

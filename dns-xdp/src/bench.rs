@@ -1,4 +1,4 @@
-//! The queries that are timed, as frames, for `dns-xdp bench` and `cargo xtask bench program`.
+//! Builds the frames of the timed queries, for `dns-xdp bench` and `cargo xtask bench program`.
 //!
 //! `kind` chooses the queries, `query` writes their frames. The stopwatch itself is in `datapath`.
 mod kind;

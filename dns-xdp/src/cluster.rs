@@ -33,7 +33,7 @@ pub(crate) use members::{Group, Members};
 #[derive(Debug, Clone)]
 pub struct Cluster {
     parts: Parts,
-    /// Computed once. Each change of the parts empties it.
+    /// The members, computed once. Each change of the parts discards them.
     members: OnceLock<Arc<Members>>,
     /// The part of each family, computed once. Clones share it.
     families: Arc<[OnceLock<FamilyPart>; 2]>,
@@ -213,7 +213,7 @@ impl Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// All healthy members. Each answer begins with another one.
+    /// All healthy members. Each answer begins with a different member.
     #[default]
     Rotate,
     /// The first healthy member in the order of the configuration: active and passive.
@@ -221,7 +221,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// As the configuration calls it.
+    /// Returns the name in the configuration.
     pub fn text(self) -> &'static str {
         match self {
             Order::Rotate => "rotate",
@@ -230,7 +230,7 @@ impl Order {
     }
 }
 
-/// The answer while no node is up, or no member of a service: `all-down`.
+/// `all-down`: the answer while no node is up, or while no member of a service is healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AllDown {
@@ -245,7 +245,7 @@ pub enum AllDown {
 }
 
 impl AllDown {
-    /// As the configuration calls it.
+    /// Returns the name in the configuration.
     pub fn text(self) -> &'static str {
         match self {
             AllDown::Configured => "configured",
@@ -313,7 +313,7 @@ pub struct Probe {
     pub fall: u32,
     /// Successes in a row until the verdict is up again.
     pub rise: u32,
-    /// The most successes in a row that a node which keeps falling needs. Each fall doubles `rise` up to this.
+    /// The limit on `rise` for a node that keeps falling. Each fall doubles `rise` up to this limit.
     pub rise_max: u32,
     /// How long a node has to be up until one of its falls no longer counts.
     pub flap_decay: Duration,

@@ -53,7 +53,7 @@ pub(crate) use spec::PROBE;
 pub use store::SharedStore;
 pub use unload_paths::UnloadPaths;
 
-/// A whole, valid configuration. Code that has one need not check it again.
+/// A whole, valid configuration. Code that has a value of this type need not check it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The file that it was read from. Commands such as `node add` edit this file.
@@ -78,7 +78,8 @@ pub struct Config {
     pub events: Events,
     /// The store that the servers share; `None`: each server has its file.
     pub store: Option<SharedStore>,
-    /// The last change of the store's documents that it was read from.
+    /// The revision of the last change of the documents that it was read from. `None`: it was read without documents of
+    /// a store.
     pub revision: Option<Revision>,
     /// Shared sections of the file that differ from the store's documents. The documents are in force.
     pub overridden: Vec<&'static str>,
@@ -142,7 +143,7 @@ impl Config {
         }
     }
 
-    /// Returns the same configuration for documents of another revision that do not change it.
+    /// Returns this configuration with another revision, for new documents that leave the configuration unchanged.
     #[must_use]
     pub fn at_revision(&self, revision: Revision) -> Config {
         Config { revision: Some(revision), ..self.clone() }
@@ -300,7 +301,7 @@ fn text(path: &Path) -> Result<String, ConfigError> {
 
 /// Returns the known name that was probably meant by `name`.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    /// Least similarity. Two swapped letters in a name of 5 still give 0.9.
+    /// The least similarity of two names. Two swapped letters in a name of 5 letters give 0.9.
     const ALIKE: f64 = 0.7;
     /// The longest name that is compared (RFC 1035, section 2.3.4). The time of a comparison grows with the product of
     /// both lengths.
@@ -366,7 +367,7 @@ pub struct Xdp {
     pub stop_grace: Duration,
     /// The most names that the kernel's table can hold.
     pub capacity: Capacity,
-    /// Log every query that the program sees, through aya-log. For debugging, never in production.
+    /// Whether the program logs every query that it sees, through aya-log. For debugging, never in production.
     pub log: bool,
 }
 
@@ -408,7 +409,7 @@ pub enum Mode {
 /// `[failover]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failover {
-    /// Nodes (with witnesses) that have to be visible.
+    /// How many nodes and witnesses have to be visible.
     pub quorum: Quorum,
     /// Addresses that count as visible nodes.
     pub witness: Vec<IpAddr>,
@@ -494,7 +495,7 @@ pub struct Control {
     pub socket: PathBuf,
     /// The file that keeps the admin intent over a restart.
     pub state: PathBuf,
-    /// Reload when the configuration file has changed.
+    /// Whether the daemon reloads when the configuration file has changed.
     pub watch: bool,
 }
 

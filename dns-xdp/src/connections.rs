@@ -22,7 +22,7 @@ use self::places::{Activity, Arriving, Places};
 /// The limits on the connections of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// The most connections of one [`Listener::group`] at a time. One more takes the place of the connection that has
+    /// The most connections of one [`Listener::group`] at a time. A further connection replaces the connection that has
     /// waited longest for its client.
     pub(crate) connections: usize,
     /// The longest time for the head of a request, and between two requests.
@@ -118,7 +118,7 @@ async fn converse(
         connection.as_mut().graceful_shutdown();
         connection.await
     };
-    // Errors of a connection concern its client alone.
+    // An error on a connection affects only its client.
     if let Ok(ended) = timeout(limits.lifetime, conversation).await {
         ended.ok();
     }

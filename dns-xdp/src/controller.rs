@@ -1,7 +1,8 @@
-//! The controller: a pure core that decides, and a shell that does what follows.
+//! The controller: a pure core that decides, and a shell that carries the decisions out.
 //!
-//! Every event is an input of the core: a probe's result, a command, a changed file, the end of a publication. The
-//! core answers with effects, which the shell performs beside it; their results are inputs again.
+//! Every event is an input of the core: a probe's result, a command, a changed file, the end of a publication. The core
+//! returns effects. The shell performs them while the core continues, and passes their results to the core as new
+//! inputs.
 //!
 //! ```text
 //! start: control socket ─► sockets ─► program loaded, a predecessor's kept alive ─► a round of probes
@@ -9,7 +10,7 @@
 //! stop:  lease cut, or program detached ─► control socket gone ─► open queries answered ─► end
 //!
 //! a node dies:
-//!  no answer for fast-interval  ─► overdue: its probes become fast; without a store, a quorum of others is asked at once
+//!  no answer for fast-interval  ─► overdue: its probes become fast; without a store, a quorum is asked at once
 //!  first failure                ─► suspect: event +suspect; the TTL of its addresses shrinks
 //!  `fall` failures              ─► down: event +down; without a store, the fall waits until a quorum was heard
 //!  with a store                 ─► the verdict is written; the fall waits until a majority of the probers agrees
@@ -36,7 +37,7 @@ impl Unloaded {
     pub const EXIT_CODE: u8 = 4;
 }
 
-/// Runs the daemon until a signal or a command stops it. `replace`: it takes over from the running daemon.
+/// Runs the daemon until a signal or a command stops it. `replace`: whether to take over from a running daemon.
 ///
 /// # Errors
 /// The daemon cannot start: the error names the remedy, and nothing stays attached or bound. A second signal during the

@@ -1,9 +1,9 @@
 //! The XDP program as userspace handles it: load, attach, pin, adopt, publish, count. Only this module uses aya.
 //!
-//! The network comes in as a [`Serving`]. `reconcile` keeps a program on its devices, in the best mode that `ladder`
-//! allows. `local_addresses` lays its addresses out for the program. `layout` lays a [`Zone`] out, and `maps` publishes it.
-//! `local_addresses` and `layout` find their slots with `perfect_hash`. `pins` keeps the program, links and maps that outlive a
-//! daemon. `stopwatch` times the program, and `samples` reads the names that are asked.
+//! The network is an input, as a [`Serving`]. `reconcile` keeps a program on its devices, in the best mode that
+//! `ladder` allows. `local_addresses` lays the served addresses out for the program. `layout` lays a [`Zone`] out, and
+//! `maps` publishes it. `local_addresses` and `layout` find their slots with `perfect_hash`. `pins` keeps the program,
+//! links and maps that outlive a daemon. `stopwatch` times the program, and `samples` reads the queried names.
 mod attachment;
 mod compatibility;
 mod device;
@@ -96,11 +96,11 @@ pub struct InterfaceState {
     pub name: String,
     /// How the program is attached to its device.
     pub mode: Attached,
-    /// Why not in a better mode, and what to do; `None`: the mode is the one that the configuration wants.
+    /// Why the mode is not better, and what to do; `None`: the configuration wants this mode.
     pub reason: Option<String>,
 }
 
-/// The loaded program, its maps and its links. Without XDP it is empty.
+/// The loaded program, its maps and its links. The value is empty without XDP.
 #[derive(Debug)]
 pub struct Datapath {
     interfaces: Vec<InterfaceState>,
@@ -132,9 +132,9 @@ struct Kernel {
     lost: BTreeMap<String, Instant>,
     /// The counters of programs before this one.
     counted: BTreeMap<&'static str, u64>,
-    /// The predecessors' programs, which answer until this one replaces them.
+    /// The predecessors' programs, which answer until this daemon's program replaces them.
     predecessors: Vec<u32>,
-    /// Whether another process has removed pins, which the caller has to learn.
+    /// Whether another process has removed pins. The caller has to be told.
     pins_are_lost: bool,
     answers: bool,
     /// Whether a predecessor's maps were adopted.
@@ -187,14 +187,14 @@ impl Datapath {
         }
     }
 
-    /// Whether a predecessor's program is attached and its lease lives. The daemon then has to renew that lease at
-    /// once.
+    /// Whether a predecessor's program is attached and its lease has not ended. The daemon then has to renew that lease
+    /// at once.
     pub fn answers(&self) -> bool {
         self.kernel.as_ref().is_some_and(|kernel| kernel.answers)
     }
 
-    /// Makes room for a zone of this many names, if `[xdp] capacity` is `"auto"`. Loads the program over a larger table
-    /// with the published zone. It then replaces the old program without losing a query.
+    /// Makes room for a zone of this many names, if `[xdp] capacity` is `"auto"`. Loads a new program over a larger
+    /// table with the published zone. The new program then replaces the old one, and no query is lost.
     ///
     /// # Errors
     /// There is no memory for the table, or the program cannot be loaded or attached. The attached program continues to
@@ -233,7 +233,7 @@ impl Datapath {
     /// Publishes a zone. Each query is answered from the old zone or from the new one.
     ///
     /// # Errors
-    /// The map cannot be written. The zone before stays.
+    /// The map cannot be written. The previous zone stays.
     pub fn commit(&mut self, staged: Option<&Staged>) -> Result<(), Error> {
         match (&mut self.kernel, staged) {
             (Some(kernel), Some(staged)) => kernel.maps.commit(staged),
@@ -270,8 +270,8 @@ impl Datapath {
         Ok(())
     }
 
-    /// Adapts attachments and addresses to the network. Follows devices that come, go and change. Attaches programs
-    /// again that another process has detached, and makes lost pins again. Returns whether anything has changed.
+    /// Adapts attachments and addresses to the network. Follows devices that come, go and change. Reattaches programs
+    /// that another process has detached, and makes lost pins again. Returns whether anything has changed.
     ///
     /// # Errors
     /// The program cannot be loaded or attached. Existing attachments stay.
@@ -336,7 +336,7 @@ impl Datapath {
     }
 
     /// Answers that drivers failed to send since this daemon attached the program, by interface. Only drivers that
-    /// count them are there.
+    /// count such answers are listed.
     pub fn transmit_errors(&self) -> BTreeMap<String, u64> {
         self.kernel.as_ref().map(|kernel| kernel.transmit.errors()).unwrap_or_default()
     }
@@ -396,7 +396,7 @@ fn is_guarded(flood_policy: &table::FloodPolicy) -> bool {
 }
 
 impl Drop for Kernel {
-    /// Removes this daemon's pins if it fails before it has attached. Leaves a predecessor's pins as they were.
+    /// Removes this daemon's pins if the daemon fails before it has attached. Leaves a predecessor's pins as they were.
     fn drop(&mut self) {
         if self.attached {
             return;
@@ -456,8 +456,8 @@ impl Kernel {
         })
     }
 
-    /// Loads the object over the pinned maps, or over new maps if they do not fit. Also returns whether there were
-    /// pinned maps.
+    /// Loads the object over the pinned maps, or over new maps if the pinned maps do not fit. Also returns whether
+    /// there were pinned maps.
     fn object(config: &Config, pins: &Pins) -> Result<(Ebpf, bool), Error> {
         let bank_slots = pins.bank_slots();
         let load = || {
@@ -487,15 +487,15 @@ impl Kernel {
         maps::renew(program::program(&self.object, table::RENEW)?, renewal, seconds()).map(|_| ())
     }
 
-    /// As [`Datapath::counters`].
+    /// See [`Datapath::counters`].
     fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         let mut counters = self.maps.counters()?;
         self.counted.iter().for_each(|(outcome, count)| *counters.entry(outcome).or_default() += count);
         Ok(counters)
     }
 
-    /// Switches every device to the variant with cookies and limits, or to the one without. After an error no device is
-    /// switched.
+    /// Switches every device to the variant with cookies and limits, or to the variant without them. After an error no
+    /// device is switched.
     fn set_guarded(&mut self, guarded: bool) -> Result<(), Error> {
         if self.guarded == guarded && self.devices.iter().all(|device| device.has_guarded(guarded)) {
             return Ok(());
@@ -512,7 +512,7 @@ impl Kernel {
         if self.attached { self.pin_program() } else { Ok(()) }
     }
 
-    /// Swaps the wanted variant in on devices that have another one.
+    /// Swaps in the wanted variant on every device that runs a different variant.
     fn switch_devices(&mut self) -> Result<(), Error> {
         let guarded = self.guarded;
         let mut devices = std::mem::take(&mut self.devices);
@@ -558,8 +558,8 @@ fn seconds() -> u64 {
 /// Detaches and unpins the programs, links and maps of a stopped daemon.
 ///
 /// # Errors
-/// A daemon may not remove the directory, a running daemon has it, or an entry cannot be removed. In the last case
-/// everything else is removed.
+/// The directory is not one that a daemon may clean, a running daemon has it, or an entry cannot be removed. All other
+/// entries are removed in the last case.
 pub fn unload(pin: &Path) -> Result<Removal, Error> {
     pins::remove_all(pin)
 }

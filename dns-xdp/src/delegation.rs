@@ -60,8 +60,8 @@ struct RecordSet {
 }
 
 impl Delegation {
-    /// Returns the records that the parent zone has to hold. The parent is the name above the zone's, unless `parent`
-    /// names another.
+    /// Returns the records that the parent zone has to hold. The parent is the name directly above the zone's name,
+    /// unless `parent` gives another name.
     ///
     /// # Errors
     /// `parent` is not above the zone's name. The text says what to write instead.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use journal::{EVENTS, Journal, Page};
 pub use kind::Kind;
 
-/// The longest reason in characters. A command's output and an operator's reason are cut to it.
+/// The longest reason in characters. A command's output and an operator's reason are cut to this length.
 const LONGEST_REASON: usize = 512;
 /// The most names and addresses in the answers of one event. Further changes are only counted.
 const WORDS: usize = 4_096;
@@ -24,14 +24,14 @@ const ADDRESSES_SHOWN: usize = 8;
 /// An [`Occurrence`] with its number and time. Its JSON form is stable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// From 1 at the daemon's start, without gaps.
+    /// The number of the event: counted from 1 at the daemon's start, without gaps.
     pub seq: u64,
     /// The time when this server noticed it.
     pub at: Timestamp,
     /// The occurrence.
     #[serde(flatten)]
     pub what: Occurrence,
-    /// [`Kind::is_grave`]
+    /// Whether the event needs an operator at once: [`Kind::is_grave`].
     pub grave: bool,
 }
 

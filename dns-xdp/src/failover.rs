@@ -38,7 +38,7 @@ pub struct View {
     /// The members of each service with its own probes, by the service's name: first the members in order, then the
     /// backups.
     pub members: BTreeMap<String, Vec<MemberState>>,
-    /// The number of witnesses that answered something.
+    /// The number of witnesses that answered, even with an error.
     pub visible_witnesses: usize,
     /// The number of nodes and witnesses that several servers find silent.
     pub confirmed_unreachable: usize,
@@ -60,7 +60,7 @@ pub struct MemberState {
 pub struct NodeState {
     /// Whether its probes find it healthy; `None`: they have no result yet.
     pub serving: Option<bool>,
-    /// Whether the host answered something.
+    /// Whether the host answered, even with an error.
     pub visible: bool,
     /// The operator's intent.
     pub admin: Admin,
@@ -134,7 +134,7 @@ impl fmt::Display for Effective {
 /// The nodes and witnesses that this server sees, and the number that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quorum {
-    /// The number of nodes and witnesses that answered something.
+    /// The number of nodes and witnesses that answered, even with an error.
     pub visible: usize,
     /// The number that has to be visible.
     pub needed: usize,
@@ -145,17 +145,18 @@ pub struct Quorum {
 /// The decision: the answers and their reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// The node that answers for each node. If the decision before has equal answers, both decisions share one value.
+    /// The node that answers for each node. If the previous decision has equal answers, both decisions share one value.
     pub answers: Arc<Answers>,
     /// How each node is treated, in the order of the cluster; shown even while the answers are frozen.
     pub effective: Vec<Effective>,
-    /// The answers name nodes that are down, because no node is up.
+    /// Whether the answers name nodes that are down, because no node is up.
     pub fail_open: bool,
-    /// The answers name nodes that are drained, because no other node is up.
+    /// Whether the answers name nodes that are drained, because no other node is up.
     pub drained: bool,
-    /// The answers name nodes that are held, because no other node is up.
+    /// Whether the answers name nodes that are held, because no other node is up.
     pub held: bool,
-    /// The groups of services that are down, as [`Cluster::members`] counts them: no member and no backup is healthy.
+    /// The groups of services that are down, by their numbers in [`Cluster::members`]: no member and no backup is
+    /// healthy.
     down: Arc<[usize]>,
     /// Why the previous decision's answers stay, or the configured answers if there was no decision. Only an operator's
     /// `up`, `down` and `drain` change them.
@@ -167,7 +168,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Returns the decision before a restart, as far as its answers show it.
+    /// Returns the parts of the decision before a restart that its saved answers show.
     pub fn remembered(answers: Answers) -> Self {
         let is_own = |(index, answering): (usize, &Option<usize>)| *answering == Some(index);
         let effective = answers.by_node.iter().enumerate().map(|each| match is_own(each) {
@@ -263,7 +264,7 @@ struct Situation<'a> {
     all_down: bool,
     /// The nodes that answer: probed nodes that may answer for others, and nodes that are not probed and not taken out.
     healthy: BTreeSet<usize>,
-    /// Of each group of services, the nodes that answer while one of its members or backups is healthy; `None`: none is.
+    /// The nodes that answer for each group of services while a member or a backup is healthy; `None`: none is healthy.
     serving: Vec<Option<Arc<[usize]>>>,
 }
 
@@ -300,7 +301,7 @@ impl<'a> Situation<'a> {
     }
 }
 
-/// The groups that were down in the decision before, if it was about this cluster.
+/// The groups that were down in the previous decision, if that decision was about this cluster.
 fn down_before(cluster: &Cluster, previous: Option<&Decision>) -> Arc<[usize]> {
     let previous = previous.filter(|previous| previous.answers.is_about(cluster));
     previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.down))
@@ -343,7 +344,7 @@ fn healthy_or_unknown(states: &[NodeState], wanted: impl Fn(&NodeState) -> bool)
     if healthy.is_empty() { those(None) } else { healthy }
 }
 
-/// Returns the value of the decision before if its answers are equal, and the new answers otherwise.
+/// Returns the answers of the previous decision if they are equal, otherwise the new answers.
 fn same_or_new(answers: Answers, previous: Option<&Decision>) -> Arc<Answers> {
     match previous {
         Some(previous) if *previous.answers == answers => Arc::clone(&previous.answers),

@@ -25,7 +25,7 @@ pub struct FloodLimits {
 pub struct RateLimit {
     /// Answers per second to a prefix; 0: no limit.
     pub answers_per_second: u32,
-    /// Answers at once; 0: as many as in a second.
+    /// The answers that may be sent at once; 0: as many as in 1 s.
     pub burst: u32,
     /// One in `slip` of the answers above the limit is sent truncated, the others are dropped. 0: all are dropped.
     pub slip: u32,
@@ -42,7 +42,7 @@ pub struct RateLimit {
 pub struct Network {
     /// An address in the network.
     pub address: IpAddr,
-    /// The number of those bits.
+    /// The number of the shared bits.
     pub length: u8,
 }
 

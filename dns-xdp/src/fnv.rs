@@ -1,5 +1,5 @@
-//! FNV-1a with 64 bits (draft-eastlake-fnv, section 5), for what servers have to agree on. It is the same in every
-//! version and on every machine.
+//! FNV-1a with 64 bits (draft-eastlake-fnv, section 5), for values that servers have to agree on. The hash is the same
+//! in every version and on every machine.
 use std::fmt;
 
 /// A hash under way.

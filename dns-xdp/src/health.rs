@@ -1,4 +1,4 @@
-//! Whether a node is healthy: probes, which are effects, and the verdict, which is pure.
+//! Decides whether a node is healthy: probes observe the node, and a pure verdict judges the observations.
 //!
 //! The [`Prober`] runs the probes and sends a [`Report`] of each. The receiver keeps the [`Verdict`]s and sets the rate
 //! that they need with [`Prober::pace`].
@@ -33,7 +33,7 @@ pub use verdict::{Failure, Health, Observation, Pace, Transition, Verdict};
 use self::schedule::Schedule;
 use crate::cluster::{Family, Probe};
 
-/// The time that a probe gets to end beyond its timeout.
+/// The time that a probe has to end after its timeout.
 const PROBE_OVERRUN: Duration = Duration::from_secs(1);
 
 /// A subject of probes: a node, a member of a service or a witness.
@@ -103,9 +103,9 @@ impl ProbeId {
 pub struct Report {
     /// The probe that was made.
     pub probe: ProbeId,
-    /// The start of the probe that the report belongs to: [`Prober::is_current`].
+    /// The number of the probe's task, which tells whether the report [is current](Prober::is_current).
     start: u64,
-    /// The time when the report counts, since the prober's origin.
+    /// The time that the report is about, since the prober's origin.
     pub at: Duration,
     /// The observation.
     pub observation: Observation,
@@ -159,13 +159,13 @@ impl Prober {
         ended.map(|(probe, _)| probe.clone()).collect()
     }
 
-    /// Whether a report is about the present target of its subject. A report from before the subject was changed or
-    /// removed is not.
+    /// Whether a report is about the present target of its subject. Returns `false` for a report from before the
+    /// subject was changed or removed.
     pub fn is_current(&self, report: &Report) -> bool {
         self.tasks.get(&report.probe).is_some_and(|task| task.start == report.start)
     }
 
-    /// Has the next attempts of a probe made at this pace.
+    /// Sets the pace of the next attempts of a probe.
     pub fn pace(&self, probe: &ProbeId, pace: Pace) {
         if let Some(task) = self.tasks.get(probe) {
             task.orders.send_if_modified(|orders| std::mem::replace(&mut orders.pace, pace) != pace);
@@ -231,7 +231,7 @@ struct Rounds {
     schedule: Schedule,
 }
 
-/// The receiver of the reports was dropped.
+/// The error that the receiver of the reports was dropped.
 #[derive(Debug)]
 struct Unheard;
 
@@ -295,7 +295,8 @@ async fn until(origin: Instant, moment: Option<Duration>) {
     }
 }
 
-/// A number from 0 to 1, different on every server, because the standard library's hash seeds are random.
+/// Returns a random number from 0 to 1, which differs on every server. The hash seeds of the standard library are
+/// random.
 fn random_share() -> f64 {
     f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX)
 }

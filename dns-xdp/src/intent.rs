@@ -39,13 +39,13 @@ pub struct Intent {
     /// The operator that set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// The time since which it counts.
+    /// The time when it came into force.
     pub since: Timestamp,
     /// When the intent ends and the probes decide again; `None`: it does not end. The time is the wall clock's, because
     /// that clock outlasts a restart. Setting the clock therefore moves the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// The node fell, and stays out of the answers after its recovery.
+    /// The hold of a node that fell: the node stays out of the answers after its recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// Fields of another version. They are kept, and have no effect here.
@@ -90,8 +90,8 @@ pub fn in_words(reason: Option<&str>, by: Option<&str>, until: Option<Timestamp>
     circumstances.into_iter().chain(reason.map(str::to_owned)).collect::<Vec<_>>().join(": ")
 }
 
-/// Returns the intents with a request put into force. A repeated request keeps the first one's time, and the fields
-/// that the new one leaves out, unless the first has ended. A node's hold stays unless `up` ends it.
+/// Returns the intents after a request. If the node already has this intent and the intent has not ended, it keeps its
+/// time and the fields that the request leaves out. A node's hold stays unless `up` ends it.
 pub fn set_intent(intents: &Intents, node: &str, request: IntentRequest, now: Timestamp) -> Intents {
     let mut intents = intents.clone();
     let IntentRequest { admin, reason, by, lasting } = request;

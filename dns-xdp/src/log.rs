@@ -1,7 +1,7 @@
 //! Writes to stderr. A separate thread writes the daemon's log, so that nothing else waits for the log's reader.
 //!
 //! The reader may be gone (a closed pipe), out of room (a full disk) or stuck (a full pipe). Lines wait up to a limit,
-//! and lines beyond it are lost. As soon as the log can be written again, it has a line with the number of lost lines.
+//! and lines beyond it are lost. When the log can be written again, the number of lost lines is written to it.
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::fs::File;
@@ -23,7 +23,7 @@ const WAITING_MOST: usize = 1024 * 1024;
 const OVERHEAD: usize = 64;
 /// How long the end of the daemon waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// The pause before a stderr that does not block is tried again.
+/// The pause before the next write to a stderr that is non-blocking and full.
 const RETRY: Duration = Duration::from_millis(20);
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -117,7 +117,7 @@ impl Log {
     fn flush(&self, limit: Duration) {
         let (written, waits) = mpsc::channel();
         self.orders.send(Order::Flush(written)).ok();
-        // The thread sends nothing. It drops the other end.
+        // The thread sends nothing: it drops its end of the channel.
         waits.recv_timeout(limit).ok();
     }
 }

@@ -37,7 +37,7 @@ impl Network {
     /// Asks the kernel for all links and addresses. 1,000 of them take a few milliseconds.
     ///
     /// # Errors
-    /// Those of a netlink socket; `Interrupted` if the network changed during each of several dumps.
+    /// The errors of a netlink socket; `Interrupted` if the network changed during each of several dumps.
     pub fn read() -> io::Result<Network> {
         let mut links = netlink::links()?;
         links.sort_by_key(|link| link.index);
@@ -55,7 +55,7 @@ impl Network {
         by_name.or_else(|| self.links.iter().find(|link| link.altnames.iter().any(|other| other == name)))
     }
 
-    /// Returns a VLAN above a device that clients can reach: it is up and has an address.
+    /// Returns a VLAN above a device, if clients can reach the VLAN: it is up and has an address.
     pub fn vlan_above(&self, device: u32) -> Option<&Link> {
         let has_address = |link: &Link| self.addresses.iter().any(|address| address.link == link.index);
         let mut vlans = self.links.iter().filter(|link| link.is("vlan") && link.lower == Some(device));

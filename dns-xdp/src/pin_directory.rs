@@ -3,8 +3,8 @@
 //! Only the entries that [`is_own`] recognises are ever removed. [`fit`] refuses the root of a mount and a directory
 //! with other entries, because other programs use these too.
 //!
-//! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is the
-//! link to `eth0.5`.
+//! A BPF filesystem refuses names with a dot, so a dot is written `%2e` and a percent sign `%25`: `link-eth0%2e5` is
+//! the link to `eth0.5`.
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,7 +24,7 @@ pub const MAPS: &str = "maps-v";
 /// Why a directory cannot be `[xdp] pin`. The text continues a sentence that begins with the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It has `..`, which may lead anywhere.
+    /// The path has `..`, which may lead anywhere.
     #[error("is `{}`; write the path without `..`", .0.display())]
     Upwards(PathBuf),
     /// The root of a mount. Other programs pin there too.
@@ -34,7 +34,7 @@ pub enum Unfit {
         removal(own)
     )]
     MountRoot {
-        /// As it is written.
+        /// The path as it is written.
         pin: PathBuf,
         /// Entries that look like the daemon's.
         own: Vec<PathBuf>,
@@ -42,13 +42,13 @@ pub enum Unfit {
     /// A file, or a symbolic link that leads nowhere.
     #[error("is `{}`, which is no directory; remove it, or write another path", .0.display())]
     NotADirectory(PathBuf),
-    /// It is not on a BPF filesystem, so nothing can be pinned there.
+    /// The directory is not on a BPF filesystem, so nothing can be pinned there.
     #[error(
         "is `{}`, which is not on a BPF filesystem; write a directory below {BPFFS}, or mount -t bpf bpf on the way to it",
         .0.display()
     )]
     NotBpf(PathBuf),
-    /// Other programs use it.
+    /// Other programs use the directory.
     #[error(
         "is `{}`, which has entries that are not dns-xdp's: {}{}; remove them, or write a directory that only dns-xdp uses",
         pin.display(),
@@ -56,7 +56,7 @@ pub enum Unfit {
         and_more(*more)
     )]
     Foreign {
-        /// As it is written.
+        /// The path as it is written.
         pin: PathBuf,
         /// The first of the entries.
         first: PathBuf,
@@ -114,7 +114,7 @@ pub fn is_maps(name: &str) -> bool {
 /// Checks that a path may be written as `[xdp] pin`, without looking at the machine.
 ///
 /// # Errors
-/// It has `..`.
+/// The path has `..`.
 pub fn check_path(pin: &Path) -> Result<(), Unfit> {
     if pin.components().any(|part| part == Component::ParentDir) {
         return Err(Unfit::Upwards(pin.to_owned()));
@@ -125,7 +125,7 @@ pub fn check_path(pin: &Path) -> Result<(), Unfit> {
 /// Checks that the daemon's entries may be removed from `pin`. Its other entries do not matter.
 ///
 /// # Errors
-/// It has `..`, is the root of a mount, or is no directory.
+/// The path has `..`, is the root of a mount, or is not a directory.
 pub fn removable(pin: &Path) -> Result<(), Unfit> {
     check_path(pin)?;
     if pin == Path::new(BPFFS) || is_mount_root(pin) {
@@ -144,7 +144,7 @@ pub fn removable(pin: &Path) -> Result<(), Unfit> {
 /// Checks that a daemon can start with `pin` as its directory.
 ///
 /// # Errors
-/// [`removable`] refuses it, it is not on a BPF filesystem, or it has foreign entries.
+/// [`removable`] refuses the directory, it is not on a BPF filesystem, or it has foreign entries.
 pub fn fit(pin: &Path) -> Result<(), Unfit> {
     removable(pin)?;
     let directory = directory(pin);
@@ -176,7 +176,7 @@ pub fn foreign_entries(directory: &Path) -> Vec<PathBuf> {
 /// Returns the entries of a directory, in no order; none if there is no directory.
 ///
 /// # Errors
-/// It cannot be read.
+/// The directory cannot be read.
 pub fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
@@ -195,8 +195,8 @@ pub fn file_name(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()
 }
 
-/// Returns the directory that `[xdp] pin` names. Encodes the parts below the BPF filesystem's root that do not exist as
-/// written.
+/// Returns the directory that `[xdp] pin` names. Below the root of the BPF filesystem, encodes the parts that do not
+/// exist as written.
 pub fn directory(pin: &Path) -> PathBuf {
     let existing = existing(pin);
     let below = pin.strip_prefix(existing).unwrap_or(Path::new(""));
@@ -222,7 +222,7 @@ pub fn on_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|filesystem| filesystem.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Whether a directory is on another filesystem than its parent.
+/// Whether a directory and its parent are on different filesystems.
 fn is_mount_root(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };
     let device = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.dev());
@@ -230,7 +230,7 @@ fn is_mount_root(path: &Path) -> bool {
 }
 
 /// Removes one of the daemon's entries ([`is_own`]): a pin, or a directory of maps with its pins. Follows neither
-/// symbolic links nor mounts, and removes nothing deeper. An entry that is gone is no error.
+/// symbolic links nor mounts, and removes nothing deeper. A missing entry is not an error.
 ///
 /// # Errors
 /// The entry is not the daemon's, or the system refuses.

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | BPF, PERFMON, NET_ADMIN | loading and attaching the program, again and again | `[xdp] mode` is not "off" |
 //! | NET_BIND_SERVICE | addresses that come while the daemon runs | `[listen] port` is below 1024 |
-//! | NET_RAW | echoes | a probe or a witness is asked by one |
+//! | NET_RAW | ICMP echoes | a probe or a witness needs them |
 //! | CHOWN, DAC_OVERRIDE, FOWNER | files of other users | root has started it with a configuration that is not root's |
 //!
 //! The process gives up every other capability when the sockets are bound and the program is attached. The operator's
@@ -103,7 +103,7 @@ fn of_others(path: &Path) -> bool {
     any_of_others(&path, |part| part.metadata().ok().map(|metadata| metadata.uid()))
 }
 
-/// Whether any part of the path belongs to another user. A part without an owner does not exist.
+/// Whether any part of the path belongs to another user. `owner` returns `None` for a part that does not exist.
 fn any_of_others(path: &Path, owner: impl Fn(&Path) -> Option<u32>) -> bool {
     path.ancestors().any(|part| owner(part).is_some_and(|uid| uid != 0))
 }
@@ -158,7 +158,7 @@ ipv4 = \"192.0.2.11\"
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("dns-xdp.toml");
         std::fs::write(&file, "").unwrap();
-        // Root owns the directory until it gives it away. Any other user owns it already.
+        // Root owns the directory until root gives the directory away. Any other user owns the directory already.
         if nix::unistd::geteuid().is_root() {
             assert!(!of_others(&file));
             std::os::unix::fs::chown(directory.path(), Some(65_534), None).unwrap();

@@ -1,10 +1,10 @@
 //! The responder in userspace. It answers every query that the program does not answer, over UDP and TCP.
 //!
-//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these are pure. Around
-//! them are the sockets (`sockets`) and one loop for each transport (`udp`, `tcp`). `clients` limits the answers to
-//! each client prefix. Names and records are hickory's types. The transport does not use hickory-server, for several
-//! reasons. That server answers responses that it cannot parse, and parses EDNS options that a server has to ignore. It
-//! also accepts connections without a limit, and drops exchanges under way when it stops.
+//! A message is read (`request`), answered from the zone (`response`) and counted (`counters`); these are pure. The
+//! input and output are in the sockets (`sockets`) and in one loop for each transport (`udp`, `tcp`). `clients` limits
+//! the answers to each client prefix. Names and records are hickory's types. The transport does not use hickory-server,
+//! for several reasons. That server answers responses that it cannot parse, and parses EDNS options that a server has
+//! to ignore. It also accepts connections without a limit, and drops exchanges under way when it stops.
 mod clients;
 mod counters;
 mod descriptors;
@@ -52,7 +52,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// ask another server.
 pub type Published = watch::Receiver<Option<Arc<Zone>>>;
 
-/// The running responder. Dropping it ends it at once; [`Responder::shutdown`] ends it in good order.
+/// The running responder. Dropping it ends it at once; [`Responder::shutdown`] first answers the open queries.
 #[derive(Debug)]
 pub struct Responder {
     port: u16,
@@ -71,9 +71,9 @@ pub struct Responder {
 /// The number that is added to the nice value of the responder's threads.
 const NICE: i32 = 5;
 
-/// Lets the daemon's other threads go first. Probes and the lease wait for no query then.
+/// Lowers this thread's priority, so that probes and the lease do not wait for queries.
 fn give_way() {
-    // Linux has a nice value for each thread (setpriority(2)). If the call fails, the thread answers all the same.
+    // Linux has a nice value for each thread (setpriority(2)). If the call fails, the thread still answers queries.
     rustix::process::nice(NICE).ok();
 }
 
@@ -84,7 +84,7 @@ impl Responder {
     /// `id.server` (RFC 4892); at most 255 bytes of it are used.
     ///
     /// # Errors
-    /// Those of starting the threads and of registering a socket with them.
+    /// A thread cannot be started, or a socket cannot be registered with the threads.
     pub fn start(
         sockets: Sockets,
         zone: Published,

@@ -1,17 +1,17 @@
-//! How bad a finding is: `doctor` says it of this machine, `delegation --verify` of the DNS.
+//! The severity of a finding: `doctor` has findings about this machine, `delegation verify` about the DNS.
 use std::fmt;
 
 use serde::Serialize;
 
-/// From good to bad.
+/// The severities, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// As it has to be: nothing to do.
+    /// There is nothing to do.
     Ok,
-    /// It works; it could work better, or could not be looked at.
+    /// The subject works but could work better, or it could not be checked.
     Warn,
-    /// It does not work, or clients are answered wrongly or late.
+    /// The subject does not work, or clients get wrong or late answers.
     Fail,
 }
 

@@ -1,8 +1,9 @@
 //! The store that the servers of a cluster share: its contents, and the interface to its engine.
 //!
 //! `etcd` is the engine; `client` keeps a session with it, `view` is the last state seen, and `votes` counts the
-//! verdicts. `continuity` detects an older or another store, `identity` another server of the same name. `last_good` is
-//! the copy on disk; `skydns` exchanges names with other programs. The servers' decisions are not made here.
+//! verdicts. `continuity` detects an older or another store, and `identity` detects another server of the same name.
+//! `last_good` is the copy on disk; `skydns` exchanges names with other programs. The servers' decisions are not made
+//! here.
 //!
 //! The shared part of the configuration and the operators' intent are documents, replaced whole by compare-and-swap.
 //! Every server mirrors them, joins them with the local part of its file, and writes the verdicts of its probes beside
@@ -90,7 +91,7 @@ pub struct Batch {
     pub changes: Vec<(String, Option<Entry>)>,
 }
 
-/// A change that is made as a whole, if the keys that it depends on have not changed.
+/// A change that the store makes as a whole, and only if the keys that it depends on have not changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swap {
     /// Keys that must still have these revisions; 0: the key must not exist.
@@ -108,7 +109,7 @@ pub enum Error {
     /// The store refuses the credentials.
     #[error("the store refuses: {0}; check user and password-file, and ca, cert and key of [cluster]")]
     Denied(String),
-    /// The wanted revisions are compacted away: list again.
+    /// The store has compacted the wanted revisions. The caller has to list the keys again.
     #[error("the store no longer has the wanted revisions: {0}")]
     Compacted(String),
     /// The lease has run out.
@@ -124,7 +125,7 @@ pub enum Error {
 pub struct Lease {
     /// The number of the lease.
     pub id: i64,
-    /// How long the lease lives without being kept alive. A store may grant a longer time than asked for.
+    /// How long the lease lasts without being kept alive. A store may grant a longer time than asked for.
     pub time: Duration,
 }
 
@@ -137,8 +138,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn list(&self) -> impl Future<Output = Result<Listing, Error>> + Send;
     /// Returns the extent of the store that a majority has. Cheaper than [`Store::list`].
     fn extent(&self) -> impl Future<Output = Result<Extent, Error>> + Send;
-    /// Whether, by the store's history, the key was written at this revision. `None`: the history does not reach back
-    /// so far.
+    /// Whether the store's history shows that the key was written at this revision. `None`: the history does not reach
+    /// back so far.
     fn had(&self, key: &str, revision: Revision) -> impl Future<Output = Result<Option<bool>, Error>> + Send;
     /// Watches the changes from this revision on.
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Self::Watch, Error>> + Send;
@@ -150,7 +151,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         expected: BTreeMap<String, Revision>,
         changes: BTreeMap<String, Option<Vec<u8>>>,
     ) -> impl Future<Output = Result<Revision, Error>> + Send;
-    /// Asks for a lease that lives this long without [`Store::keep_alive`].
+    /// Asks for a lease that lasts this long without [`Store::keep_alive`].
     fn lease(&self, time: Duration) -> impl Future<Output = Result<Lease, Error>> + Send;
     /// Gives a lease its whole time again.
     fn keep_alive(&self, lease: i64) -> impl Future<Output = Result<(), Error>> + Send;
@@ -178,7 +179,7 @@ pub struct Server {
     /// The version of dns-xdp.
     #[serde(default)]
     pub version: String,
-    /// Which of the servers of this name it is: [`identity::Instance`].
+    /// The identifier that tells servers of the same name apart: [`identity::Instance`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
     /// The host and address where it runs.

@@ -50,8 +50,8 @@ pub enum Leftovers {
 
 /// Runs `command` with `input` on its stdin, in the directory / and in a process group of its own. The group is killed
 /// after `limit`, and if the future is dropped before its end. [`Leftovers::Kill`] also kills processes that have left
-/// the group; it needs a daemon that calls [`enter`], and an empty input. A process that continues and holds the output
-/// is not waited for.
+/// the group; it needs a daemon that has called [`enter`], and an empty input. A process that continues and holds the
+/// output is not waited for.
 ///
 /// # Errors
 /// The program could not be started.
@@ -59,7 +59,7 @@ pub async fn run(command: Command, input: &[u8], limit: Duration, leftovers: Lef
     run_until(command, input, sleep(limit), leftovers).await
 }
 
-/// As [`run`], but the time ends with a future.
+/// Like [`run`], but the time ends when a future completes.
 async fn run_until(
     mut command: Command,
     input: &[u8],
@@ -140,7 +140,7 @@ impl Running {
         }
     }
 
-    /// Leaves the group of a child alone.
+    /// Does not kill the group of a child.
     fn spare(self) {
         if let Running::Direct { group, .. } = self {
             group.spare();
@@ -190,7 +190,8 @@ impl Lines {
         }
     }
 
-    /// Reads the rest of the output. It is in the pipe when the program ends, whether the runtime knows it or not.
+    /// Reads the rest of the output. When the program ends, the rest is in the pipe, even if the runtime has not
+    /// noticed it.
     fn read_rest(&mut self, output: &pipe::Receiver) {
         let mut buffer = [0; PAGE];
         for _page in 0..PAGES {
@@ -259,7 +260,8 @@ mod tests {
             self.0.path().join(sign)
         }
 
-        /// Runs a script with the directory of the signs in place of `@`. Its time ends with its sign `ready`.
+        /// Runs a script with the directory of the signs in place of `@`. Its time ends when it creates the sign
+        /// `ready`.
         async fn run(&self, script: &str, leftovers: Leftovers) -> Ended {
             let ready = self.path("ready");
             let script = script.replace('@', &self.0.path().display().to_string());
@@ -401,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_child_that_goes_on_is_not_waited_for_and_spared_or_killed() {
-        // It answers when it is asked.
+        // The child creates the sign `answered` after the sign `asked`.
         let script =
             "{ until [ -e @/asked ]; do sleep 0.01; done; : > @/answered; exec sleep 300; } & echo $!";
         for leftovers in [Leftovers::Kill, Leftovers::Spare] {
@@ -426,7 +428,7 @@ mod tests {
         Path::new("/proc").join(pid).exists()
     }
 
-    /// Whether the process is alive. The process that has inherited it may never wait for it.
+    /// Whether the process is alive. A dead process does not count, even if its new parent never waits for it.
     fn lives(pid: &str) -> bool {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
     }

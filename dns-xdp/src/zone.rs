@@ -80,13 +80,14 @@ pub struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     /// The AAAA RRset.
     pub ipv6: Vec<Ipv6Addr>,
-    /// Whether answers begin with another address for each query, see [`table::turn`].
+    /// Whether the first address differs from query to query, see [`table::turn`].
     pub rotate: bool,
     /// The most addresses of a family in an answer.
     pub answers_max: usize,
     /// Whether the name exists but is answered REFUSED (`all-down = "refused"`).
     pub refused: bool,
-    /// TTL of NODATA answers about the name while it lacks a family that it otherwise has; `None`: the zone's negative TTL.
+    /// TTL of NODATA answers about the name while it lacks a family that it otherwise has; `None`: the zone's negative
+    /// TTL.
     pub nodata_ttl_seconds: Option<u32>,
 }
 
@@ -188,8 +189,8 @@ impl Zone {
         self.name_servers.len()
     }
 
-    /// Returns the records that answer a query for the apex' NS RRset. The first call encodes them with `encode`, from the
-    /// NS records and their glue. Each later query copies them, whatever the spelling of its name.
+    /// Returns the records that answer a query for the NS RRset of the apex. The first call encodes them with `encode`,
+    /// from the NS records and their glue. Each later query copies them, whatever the spelling of its name.
     pub fn encoded_name_servers(
         &self,
         encode: impl FnOnce(&[Record], &[Record]) -> EncodedNameServers,
@@ -213,7 +214,7 @@ impl Zone {
         self.names.get(name)
     }
 
-    /// Returns the SOA record, also of negative answers.
+    /// Returns the SOA record, for queries of type SOA.
     pub fn soa(&self) -> Record {
         Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
     }

@@ -1,4 +1,4 @@
-//! The kinds of query that a zone can be asked, each with the names that have an answer of that kind.
+//! The kinds of query for a zone, each with the names that get an answer of that kind.
 use std::hash::{BuildHasher, RandomState};
 
 use hickory_proto::rr::{Name, RecordType};
@@ -14,10 +14,10 @@ pub struct Kind {
     pub frames: Vec<Vec<u8>>,
 }
 
-/// The ways to the server: one for every kind, and one over IPv6 if the server is asked over both.
+/// The routes to the server: the first for every kind of query, and a second one if the server has both families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Routes {
-    /// Over IPv4, unless the server has IPv6 alone.
+    /// Over IPv4, unless the server has only IPv6.
     pub first: Route,
     /// Over IPv6.
     pub second: Option<Route>,
@@ -29,7 +29,7 @@ struct Form {
     qtype: RecordType,
     edns: Edns,
     answer: Expected,
-    /// Asked over the second route too.
+    /// Whether the query is sent over the second route too.
     twice: bool,
 }
 
@@ -57,14 +57,14 @@ const fn form(text: &'static str, qtype: RecordType, edns: Edns, answer: Expecte
     Form { text, qtype, edns, answer, twice: false }
 }
 
-/// The least number of missing names. Otherwise there are as many missing names as existing names.
+/// The least number of missing names. A zone with more names than this gets as many missing names as it has names.
 const MISSING_MIN: usize = 16;
 
 /// The kinds of query that have an answer. `ask` sends a query to the program and returns its answer, or `None` if the
 /// program passes the query up. Leaves out names that the running program answers differently from the configuration.
 ///
 /// # Errors
-/// Those of `ask`.
+/// The errors of `ask`.
 pub fn kinds<E>(
     apex: &Name,
     names: &[Name],
@@ -94,7 +94,7 @@ pub fn kinds<E>(
 }
 
 impl Expected {
-    /// Whether a frame holds this answer: by the response code, TC and the count of records in its header.
+    /// Whether a frame holds this answer, judged by the response code, TC and the count of records in its header.
     fn is(self, frame: &[u8], route: &Route) -> bool {
         let message = frame.get(route.headers()..).and_then(|message| message.first_chunk::<12>());
         let Some(&[_, _, flags, rcode, _, _, high, low, ..]) = message else { return false };

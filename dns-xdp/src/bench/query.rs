@@ -25,7 +25,7 @@ pub enum Between {
     Ipv6([Ipv6Addr; 2]),
 }
 
-/// The part of a query behind its question.
+/// The part of a query after its question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edns {
     /// Nothing.
@@ -34,7 +34,7 @@ pub enum Edns {
     Opt,
     /// An OPT record with a client cookie (RFC 7873), as BIND and dig send it.
     Cookie,
-    /// The same with the server's part, as BIND and dig send it from the second query on.
+    /// An OPT record with a client and a server cookie, as BIND and dig send it from the second query on.
     WholeCookie([u8; 16]),
 }
 
@@ -45,7 +45,7 @@ pub struct Query<'a> {
     pub qname: &'a Name,
     /// The type that is asked for.
     pub qtype: RecordType,
-    /// The part behind the question.
+    /// The part after the question.
     pub edns: Edns,
 }
 
@@ -65,7 +65,7 @@ impl Route {
         }
     }
 
-    /// For the operator, behind the kind of query.
+    /// The text for the operator, which follows the kind of query.
     pub(super) const fn text(&self) -> &'static str {
         match self.between {
             Between::Ipv4(_) => "",
@@ -90,7 +90,7 @@ impl Edns {
 }
 
 impl Query<'_> {
-    /// The frame of this query. Its checksums are not true: the program does not verify them.
+    /// The frame of this query. Its checksums are wrong; the program does not verify them.
     pub fn frame(&self, route: &Route) -> Vec<u8> {
         let message = self.message();
         let length = 8 + message.len() as u16;
@@ -109,7 +109,7 @@ impl Query<'_> {
                 frame.extend(ends.map(|end| end.octets()).as_flattened());
             }
         }
-        // IPv6 demands a UDP checksum, and gets one that means nothing.
+        // IPv6 demands a UDP checksum, but the program does not verify its value.
         frame.extend([CLIENT_PORT, route.port, length, 0xbeef].into_iter().flat_map(u16::to_be_bytes));
         frame.extend(message);
         frame

@@ -26,8 +26,8 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CLIENT_IPV4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const CLIENT_IPV6: Ipv6Addr = Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1);
 
-/// Runs in a round, which takes about 3 ms. A daemon that publishes meanwhile waits at most that long. Such short
-/// rounds fit between the interrupts of a busy node.
+/// The number of runs in a round, which takes about 3 ms. A daemon that publishes meanwhile waits at most that long.
+/// Such short rounds fit between the interrupts of a busy node.
 const REPEAT: u32 = 25_000;
 const ROUNDS_MIN: u32 = 3;
 
@@ -63,7 +63,7 @@ enum Table {
 struct Program {
     instructions: u32,
     machine_code_octets: u32,
-    /// Whether the pinned program is the one of this build; `None`: none is pinned.
+    /// Whether the pinned program is from this build; `None`: no program is pinned.
     pinned: Option<bool>,
 }
 
@@ -122,8 +122,8 @@ impl Bench {
         })
     }
 
-    /// Times every kind of query in turn, until the time is up. A disturbance of the machine then does not hit one kind
-    /// alone.
+    /// Times every kind of query in turn, until the time is up. A disturbance of the machine then does not affect one
+    /// kind alone.
     fn time(&self, responder: &Unattached, kinds: Vec<Kind>, bar: &ProgressBar) -> anyhow::Result<Vec<Row>> {
         let most = kinds.iter().map(|kind| kind.frames.len()).max().unwrap_or_default();
         let mut stopwatch = Stopwatch::load(most)?;

@@ -1,5 +1,5 @@
-//! `cluster`: reads and writes the shared documents in the store, without a daemon. With a daemon, `accept` has the
-//! servers believe an older store.
+//! `cluster`: reads and writes the shared documents in the store, without a daemon. Only `accept` needs a daemon: it
+//! makes the servers accept an older store.
 mod skydns;
 
 use std::borrow::Cow;

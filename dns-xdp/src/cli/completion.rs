@@ -1,4 +1,4 @@
-//! Names for the shell's completion. They come from the running daemon; without one there are none.
+//! Names for the shell's completion. The names come from the running daemon; without a daemon there are no names.
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `delegation`: shows what the parent zone has to hold, and verifies that clients see it.
+//! `delegation`: shows what the parent zone has to hold, and verifies that clients see the delegation.
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -34,7 +34,7 @@ fn command_lines<'a>(root: &Command, page: &'a str) -> Vec<&'a str> {
     lines
 }
 
-/// Returns the first word of a command line that should be a verb or an option, and is not.
+/// Returns the first word of a command line that should be a verb or an option, but is not.
 fn unknown<'a>(root: &Command, line: &'a str) -> Option<&'a str> {
     // Two blanks separate output or a comment.
     let line = line.split("  ").next().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::log;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp events --since 1h --follow";
 
-/// How long a request of `--follow` waits for an event. It is less than the server's limit and than this client's
+/// How long a request of `--follow` waits for an event. It is less than the server's limit and less than this client's
 /// timeout.
 const WAIT: Duration = Duration::from_secs(15);
 /// How often `--follow` checks whether the daemon is gone.
@@ -47,7 +47,7 @@ fn since(text: &str) -> Result<Since, String> {
     ago.map_err(|_| "write an event's number, as 57, or a duration, as 10m".to_owned())
 }
 
-/// A [`Page`](crate::event::Page) with its events as they came: another version may know more kinds.
+/// A [`Page`](crate::event::Page) with unparsed events, because another version may know more kinds.
 #[derive(Debug, Deserialize)]
 struct Page {
     started: Timestamp,
@@ -136,7 +136,7 @@ impl Events {
         Ok((place, reader))
     }
 
-    /// Prints the events of a page that are recent enough, and moves the place behind the page.
+    /// Prints the events of a page that are recent enough, and moves the place past the page.
     fn print_after(
         &self,
         place: &mut Place,

@@ -165,8 +165,8 @@ fn dispatch(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the exit code of an error. 1: refused or failed; 2: wrong usage (which clap finds) or configuration; 3:
-/// `delegation verify` and `doctor` have warnings only; 4: a daemon that `unload` has ended.
+/// Returns the exit code of an error. 1: refused or failed; 2: wrong usage (which clap finds) or configuration. 3:
+/// `delegation verify` and `doctor` have warnings only. 4: `unload` has ended the daemon.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(unsound) = error.downcast_ref::<delegation::Unsound>() {
         return unsound.exit_code();
@@ -244,12 +244,12 @@ async fn change(client: &Client, command: &Command) -> anyhow::Result<Done> {
     Ok(done)
 }
 
-/// Prints data to stdout. A reader that stops early (`| head`) is no error.
+/// Prints data to stdout. A reader that stops early (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     print_if_read(text).map(drop)
 }
 
-/// Prints as [`print`], and returns `false` if the reader is gone.
+/// Prints like [`print`], and returns `false` if the reader is gone.
 fn print_if_read(text: &str) -> anyhow::Result<bool> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! `reload`: has the daemon read its configuration file again.
+//! `reload`: makes the daemon read its configuration file again.
 use super::change;
 use crate::control::{Client, Command};
 

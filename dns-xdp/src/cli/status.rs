@@ -25,7 +25,7 @@ pub(super) use screen::{colour_of, served_as};
 pub(super) const EXAMPLE: &str = "Example: dns-xdp status --watch\n\n\
     Colours are shown on a terminal only, and never where NO_COLOR is set; CLICOLOR_FORCE=1 keeps them in a pipe.";
 
-/// Columns if stdout is no terminal.
+/// The number of columns if stdout is not a terminal.
 const COLUMNS: usize = 80;
 /// The narrowest and the widest screen, in columns.
 const NARROWEST: usize = 40;

@@ -10,7 +10,8 @@ use ratatui::{DefaultTerminal, Frame};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// The whole terminal. Dropping it restores the terminal's state. A panic restores the state before its message.
+/// The whole terminal. Dropping it restores the terminal's state. A panic restores the state before the message of the
+/// panic is written.
 #[derive(Debug)]
 pub(super) struct Terminal {
     terminal: DefaultTerminal,
@@ -35,7 +36,7 @@ pub(super) fn is_there() -> bool {
     io::stdout().is_terminal() && io::stdin().is_terminal()
 }
 
-/// Whether to colour stdout. That depends on its kind, `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
+/// Whether to colour stdout. This depends on the kind of stdout, and on `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE`.
 pub(super) fn has_colour() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
@@ -62,7 +63,7 @@ impl Terminal {
         Ok(Terminal { terminal, events, signals, colour })
     }
 
-    /// Shows a frame. Writes only the differences from the frame before.
+    /// Shows a frame. Writes only the differences from the previous frame.
     pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> anyhow::Result<()> {
         let colour = self.colour;
         let drawn = self.terminal.draw(|frame| {

@@ -34,8 +34,8 @@ pub(super) fn unload(remains: &UnloadPaths) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks the running daemon to unload, and returns whether there is one. A refusal is no error yet: if this process is
-/// root, it can remove more than the daemon.
+/// Asks the running daemon to unload, and returns whether there is one. A refusal is not an error yet: a process that
+/// runs as root can remove more than the daemon.
 fn end_daemon(socket: &Path) -> anyhow::Result<bool> {
     let client = Client::new(socket);
     briefly(async {

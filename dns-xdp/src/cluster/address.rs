@@ -42,7 +42,7 @@ impl SpecialAddress {
     }
 
     /// Returns why this machine cannot listen at an address or probe it; `None`: it can. A link-local IPv4 address is
-    /// allowed, because it needs no interface beside it, unlike IPv6.
+    /// allowed: unlike a link-local IPv6 address, it needs no interface beside it.
     pub fn of_local(address: IpAddr) -> Option<Self> {
         SpecialAddress::of(address).filter(|special| match special {
             SpecialAddress::Loopback => false,

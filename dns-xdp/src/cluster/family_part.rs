@@ -29,12 +29,12 @@ impl FamilyPart {
         &self.cluster
     }
 
-    /// Returns the place in this part of a node of the whole cluster.
+    /// Returns the place that a node of the whole cluster has in this part.
     pub(crate) fn place(&self, node: usize) -> Option<usize> {
         self.places.binary_search(&node).ok()
     }
 
-    /// Returns the place in the whole cluster of each node of this part.
+    /// Returns the place that each node of this part has in the whole cluster.
     pub(crate) fn places(&self) -> &[usize] {
         &self.places
     }

@@ -30,7 +30,7 @@ pub enum ProbeKind {
 }
 
 impl ProbeKind {
-    /// As the configuration calls it.
+    /// Returns the name in the configuration.
     pub fn text(&self) -> &'static str {
         match self {
             ProbeKind::Tcp { .. } | ProbeKind::TcpDialogue(_) => "tcp",
@@ -94,7 +94,7 @@ impl Expect {
 }
 
 impl fmt::Display for Expect {
-    /// Writes it as in the configuration.
+    /// Writes the expected contents as in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Expect::Text(text) => write!(f, "expect {text:?}"),

@@ -12,7 +12,7 @@ pub(crate) struct Members {
     nodes: Arc<[String]>,
     /// The place of each node.
     places: HashMap<String, usize>,
-    /// In the order of the names.
+    /// The names of the services, in order.
     services: Arc<[String]>,
     /// The place of each service in the configuration; `None`: it is not configured.
     configured: Arc<[Option<usize>]>,
@@ -21,18 +21,18 @@ pub(crate) struct Members {
     groups: Vec<Group>,
 }
 
-/// The rules that one or more services share. In any state of the nodes these services all answer the same.
+/// The rules that one or more services share. These services give the same answers in every state of the nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Group {
     /// Places among the cluster's nodes, in the order of the configuration.
     pub(crate) members: Arc<[usize]>,
     /// The places of the nodes that answer while no member is healthy, in order of preference.
     pub(crate) backup: Arc<[usize]>,
-    /// As [`Service::order`].
+    /// See [`Service::order`].
     pub(crate) order: Order,
-    /// As [`Service::all_down`].
+    /// See [`Service::all_down`].
     pub(crate) all_down: Option<AllDown>,
-    /// As [`Service::min_healthy`].
+    /// See [`Service::min_healthy`].
     pub(crate) min_healthy: usize,
     /// The name of the service, if it has probes of its own. No other service is in its group.
     pub(crate) apart: Option<String>,

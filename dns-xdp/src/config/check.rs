@@ -70,7 +70,7 @@ fn roles(spec: &ClusterSpec, problems: &Diagnostics) {
     }
 }
 
-/// Returns a relative name and the names above it. These exist even if they hold no records (RFC 8020).
+/// Returns a relative name and the names above it. The names above exist even if they hold no records (RFC 8020).
 fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
     let above = name.match_indices('.').map(|(dot, _)| &name[dot + 1..]);
     std::iter::once(name).chain(above)

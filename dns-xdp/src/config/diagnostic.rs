@@ -24,7 +24,7 @@ pub enum ConfigError {
     Store {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The daemon cannot use the directory of `[xdp] pin`.
@@ -33,7 +33,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// The line of the key; `None`: the file leaves it out.
         line: Option<usize>,
-        /// Why.
+        /// The reason.
         unfit: Unfit,
     },
     /// The file is not a valid configuration; one line of text for each problem.
@@ -48,7 +48,7 @@ pub enum ConfigError {
 /// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
     /// The document of the store that has the problem; `None`: the file has it.
     pub document: Option<String>,
@@ -111,16 +111,16 @@ pub(super) fn values<T: Clone>(located: &[At<T>]) -> Vec<T> {
 /// The most problems that a message lists; the others are only counted. The running daemon writes this message too, so
 /// its length is bounded.
 const TOLD: usize = 100;
-/// The most unknown names of a file that are compared with all nodes. There may be 65,536 nodes.
+/// The limit on unknown names of a file that are compared with all nodes. There may be 65,536 nodes.
 const NAMES_COMPARED: usize = 3;
-/// The most unknown keys that are compared with the keys of their section.
+/// The limit on unknown keys that are compared with the keys of their section.
 const KEYS_COMPARED: usize = TOLD;
 
 /// Collects problems while the file is read, so that the operator sees all of them at once.
 #[derive(Debug, Default)]
 pub(super) struct Diagnostics {
     found: RefCell<Vec<At<String>>>,
-    /// The places of the unknown keys.
+    /// The positions of the unknown keys in the file.
     unknown: RefCell<BTreeSet<usize>>,
     names_compared: Cell<usize>,
     keys_compared: Cell<usize>,
@@ -131,7 +131,7 @@ impl Diagnostics {
         self.found.borrow_mut().push(At { at, value: text.into() });
     }
 
-    /// Records an unknown key, with the known keys of its place.
+    /// Records an unknown key, with the known keys of its section.
     pub(super) fn add_unknown_key(&self, at: usize, name: &str, known: &[&'static str]) {
         let remedy = match compared(&self.keys_compared, KEYS_COMPARED, name, known.iter().copied()) {
             Some(known) => format!("did you mean `{known}`?"),
@@ -177,7 +177,7 @@ fn told(mut found: Vec<At<String>>, text: &str) -> Vec<Diagnostic> {
     found.into_iter().map(problem).collect()
 }
 
-/// Calls [`nearest`], at most `most` times; then returns `None`.
+/// Calls [`nearest`], unless this was already done `most` times. `count` is the number of calls so far.
 fn compared<'a>(
     count: &Cell<usize>,
     most: usize,

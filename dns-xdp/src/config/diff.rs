@@ -105,7 +105,7 @@ impl<'a> Side<'a> {
         Side { table: document, around: Vec::new() }
     }
 
-    /// Returns a table of a list in this one.
+    /// Returns the side for `element`, which is in a list of this table.
     fn element(&self, element: &'a Table) -> Self {
         Side { table: element, around: std::iter::once(self.table).chain(self.around.clone()).collect() }
     }

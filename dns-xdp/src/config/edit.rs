@@ -43,7 +43,7 @@ pub enum EditError {
     /// The change contradicts the file.
     #[error("{0}")]
     Conflict(String),
-    /// The text is no TOML.
+    /// The text is not TOML.
     #[error("the configuration file is not valid TOML: {0}; correct it and run `dns-xdp check`")]
     Malformed(String),
 }
@@ -120,7 +120,7 @@ pub(super) fn append(
     Ok(ns)
 }
 
-/// Gives a node other addresses. A family that is not given stays as it is.
+/// Changes the addresses of a node. A family that is not given stays as it is.
 pub fn set_node(
     text: &str,
     name: &str,
@@ -260,7 +260,7 @@ fn free_ns(document: &DocumentMut, count: usize) -> Option<String> {
     if free(&spec::default_ns(count + 1)) {
         return None;
     }
-    // One name more than those taken is tried, so one of them is free.
+    // The number of tried names is the number of taken names plus 1, so at least one is free.
     (1..=taken.len() + 1).map(spec::default_ns).find(free)
 }
 

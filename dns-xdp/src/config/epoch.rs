@@ -145,7 +145,7 @@ fn asked(kind: &ProbeKind, out: &mut impl fmt::Write) -> fmt::Result {
             };
             writeln!(out, "tcp send {}:{send} {how} {}:{text}", send.len(), text.len())
         }
-        // Each server may have another password, so it is left out.
+        // The password may differ from server to server, so it is left out.
         ProbeKind::Redis(Redis { tls, host, user, password, role, .. }) => {
             write!(out, "redis {}", host.as_deref().unwrap_or("-"))?;
             if let Some(user) = user {
@@ -186,7 +186,7 @@ fn trust(tls: Option<&Trust>, out: &mut impl fmt::Write) -> fmt::Result {
         None => writeln!(out),
         Some(Trust::System) => writeln!(out, " trust system"),
         Some(Trust::Anybody) => writeln!(out, " trust anybody"),
-        // Each server may have another file, like the machine's authorities. Only the path counts.
+        // The file may differ from server to server, like the machine's authorities. Only the path counts.
         Some(Trust::Authorities(authorities)) => writeln!(out, " trust {}", authorities.path.display()),
     }
 }

@@ -245,7 +245,7 @@ pub(super) fn families(value: &DeValue<'_>) -> Read<FamilyRule> {
     one_of(value, &[("each", FamilyRule::Each), ("any", FamilyRule::Any)])
 }
 
-/// Reads the weight of a node. The time to choose a substitute grows with it, so it is bounded.
+/// Reads the weight of a node. The time to choose a substitute grows with the weight, so the weight is bounded.
 pub(super) fn weight(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, 100)
 }

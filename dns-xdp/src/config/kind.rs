@@ -35,7 +35,7 @@ pub(super) struct Surroundings {
     pub(super) apex: Name,
     /// The port of its name servers.
     pub(super) dns_port: u16,
-    /// The end of the time for looking names up.
+    /// The deadline for looking names up.
     pub(super) patience: Instant,
 }
 
@@ -102,7 +102,7 @@ impl Kind {
 /// another kind, a missing key has that kind's default.
 pub(super) fn kind(section: &mut TableReader<'_>, usual: &ProbeKind, around: &Surroundings) -> ProbeKind {
     let Some(wanted) = wanted(section, Kind::of(usual)) else {
-        // Report only the wrong kind, because its keys may be right.
+        // Report only the wrong kind: the keys may be right for the kind that was meant.
         KEYS.iter().for_each(|(key, _)| _ = section.has(key));
         return usual.clone();
     };
@@ -223,7 +223,7 @@ fn pattern(value: &DeValue<'_>) -> Read<Pattern> {
         return Err("is empty, which matches every text; write a pattern, or leave it out".to_owned());
     }
     Regex::new(text).map(Pattern).map_err(|error| {
-        // Of several lines, the last gives the cause; the others show the place.
+        // The last line gives the cause; any earlier lines show the place.
         let error = error.to_string();
         let cause = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
         format!("is `{text}`, which is no regular expression: {cause}")

@@ -53,7 +53,7 @@ fn a_burst_that_the_clock_makes_smaller_than_the_rate_is_refused_with_the_least(
     }
 }
 
-/// Returns how many a limit admits in 10 s of a clock with ticks of 10 ms.
+/// Returns how many answers a limit admits in 10 s, by a clock with ticks of 10 ms.
 fn admitted(limit: Rate, rate: u32) -> u32 {
     const TICK: u64 = 10_000_000;
     let (mut due, mut admitted) = (0, 0);
@@ -74,7 +74,7 @@ fn every_rate_brings_what_it_says_by_a_clock_of_ten_milliseconds() {
             "{FILE}[rate-limit]\nanswers-per-second = {rate}\n[fallback]\nqueries-per-second = {rate}\n"
         );
         let whole = Config::parse(&text, Path::new("f")).unwrap().flood_limits.table();
-        // The smallest burst that is accepted.
+        // Find the smallest burst that is accepted.
         let mut bursts =
             (u32::max(1, rate / 100)..).map(|burst| Config::parse(&rate_limit(rate, burst), Path::new("f")));
         let least = bursts.find_map(Result::ok).unwrap().flood_limits.table();

@@ -7,7 +7,7 @@ use toml_edit::DocumentMut;
 use super::Diagnostic;
 use crate::intent::Intents;
 
-/// A number of the store's history. Each change of the store has a greater one.
+/// The number of a change in the store's history. Later changes have greater numbers.
 pub type Revision = u64;
 
 /// The keys of the documents, and the section that each document holds. The documents are joined in this order.
@@ -49,7 +49,7 @@ impl Documents {
         revision.copied().unwrap_or(0)
     }
 
-    /// Returns a problem if a document has another section than its own. Local sections may not be in a document.
+    /// Returns a problem if a document has a section that is not its own. Local sections may not be in a document.
     pub fn stray(&self) -> Option<Diagnostic> {
         let stray = |(key, name): &(&str, &str)| {
             let tables = self.texts.get(*key)?.parse::<DocumentMut>().ok()?;

@@ -108,7 +108,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-/// Returns the unknown keys of a file. Its other problems do not matter, because another text is in force.
+/// Returns the unknown keys of a file. Its other problems do not matter, because a different text is in force.
 pub(super) fn unknown_keys(text: &str, path: &Path) -> Vec<Diagnostic> {
     let problems = Diagnostics::default();
     if let Ok(document) = DeTable::parse(text) {
@@ -146,8 +146,8 @@ pub(super) fn document<T>(
     }
 }
 
-/// Reads the whole file; returns `None` only if a problem was recorded. `is_shared`: another file names the store of
-/// these sections. `patience`: the time limit for resolving all names together.
+/// Reads the whole file; returns `None` only if a problem was recorded. `is_shared`: whether another file names the
+/// store of these sections. `patience`: the time limit for resolving all names together.
 fn read(
     document: &DeTable<'_>,
     path: &Path,

@@ -12,9 +12,9 @@ use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{Config, differences, field};
 
 const LEASE: Duration = Duration::from_secs(5);
-/// etcd's leases are whole seconds. Below 2 s etcd may grant another lease than it was asked for.
+/// etcd's leases are whole seconds. For a request below 2 s, etcd may grant a longer lease.
 const LEASE_MIN: Duration = Duration::from_secs(2);
-/// The default prefix, which the zone's name follows.
+/// The default prefix; the zone's name follows it.
 const PREFIX: &str = "/dns-xdp";
 
 /// `[cluster] store = "etcd"`
@@ -57,7 +57,7 @@ impl SharedStore {
 /// The kinds of `[cluster] store`.
 const STORES: [(&str, bool); 2] = [("file", false), ("etcd", true)];
 
-/// The setting that the keys of a store need, for the message that refuses them without it.
+/// The setting that the keys of a store need. The message that refuses such a key names this setting.
 pub(super) const WANTED: &str = "[cluster] store = \"etcd\"";
 
 /// The keys that need a store.
@@ -150,7 +150,8 @@ pub(super) fn read(mut section: TableReader<'_>, apex: Option<&Name>, state: &Pa
     })
 }
 
-/// Returns the path of the last good copy of the documents: beside the file of the intent, with a name made from it.
+/// Returns the path of the last good copy of the documents: beside the file of the intents, with a name derived from
+/// that file's name.
 fn copy_beside(state: &Path) -> PathBuf {
     state.with_extension("store.json")
 }
@@ -308,7 +309,7 @@ pub(super) fn of_file(text: &str, path: &Path) -> Result<Option<SharedStore>, Co
     super::spec::document(text, path, |document, path, problems| {
         let mut file = TableReader::file(document, problems);
         let apex = file.section("zone", "[zone]").value("name", field::zone_name);
-        // The outer `Some`: the recorded problems tell whether there was one.
+        // Always `Some`: the recorded problems tell whether the file is wrong.
         let control = super::spec::control(file.section("control", "[control]"), path);
         Some(read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state))
     })

@@ -27,7 +27,7 @@ impl Place {
         Place { name: name.to_owned(), ..Place::default() }
     }
 
-    /// Returns the node with this address. It replaces another address of its family.
+    /// Returns the node with this address in place of its earlier address of the same family.
     #[must_use]
     pub fn at(mut self, address: IpAddr) -> Self {
         match address {
@@ -66,7 +66,7 @@ pub struct Known {
 /// Reads the nodes and services of a text. Skips parts that cannot be read.
 ///
 /// # Errors
-/// The text is no TOML.
+/// The text is not TOML.
 pub fn known(text: &str) -> Result<Known, EditError> {
     let document = parse(text)?;
     let mut known = Known::default();
@@ -95,7 +95,7 @@ pub fn known(text: &str) -> Result<Known, EditError> {
 /// role.
 ///
 /// # Errors
-/// The text is no TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
+/// The text is not TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
 pub fn sync_members(text: &str, members: &Members, role: Role) -> Result<String, EditError> {
     let mut document = parse(text)?;
     let tables = nodes(&mut document)?;
@@ -149,7 +149,7 @@ fn renew_services(
         } else {
             table.insert("nodes", toml_edit::value(members.iter().collect::<Array>()));
         }
-        // A node that is gone, or has become a member, is removed from the backups.
+        // Remove from the backups every node that no longer exists or has become a member.
         let is_node = |name: &str| nodes.iter().any(|node| node.name.eq_ignore_ascii_case(name));
         for backup in edit::service::backups(table) {
             if !is_node(&backup) || members.contains(&backup) {

@@ -116,7 +116,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// Whether `key` is there, right or wrong.
+    /// Whether `key` is present, even with a wrong value.
     pub(super) fn has(&mut self, key: &'static str) -> bool {
         self.find(key).is_some()
     }
@@ -126,25 +126,25 @@ impl<'a> TableReader<'a> {
         self.located(key, read).map(|located| located.value)
     }
 
-    /// As [`TableReader::value`], with its place.
+    /// Like [`TableReader::value`], but also returns the place of the value.
     pub(super) fn located<T>(&mut self, key: &'static str, read: Read<T>) -> Option<At<T>> {
         let value = self.find(key)?;
         self.read(key, value, read)
     }
 
-    /// As [`TableReader::located`], but records a problem if the key is absent.
+    /// Like [`TableReader::located`], but records a problem if the key is absent.
     pub(super) fn required<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Option<At<T>> {
         self.demand(key, example);
         self.located(key, read)
     }
 
-    /// As [`TableReader::list`], but records a problem if the list is absent or empty.
+    /// Like [`TableReader::list`], but records a problem if the list is absent or empty.
     pub(super) fn required_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         self.demand(key, example);
         self.filled_list(key, example, read)
     }
 
-    /// As [`TableReader::list`], but records a problem if the list is there and empty.
+    /// Like [`TableReader::list`], but records a problem if the list is present and empty.
     pub(super) fn filled_list<T>(&mut self, key: &'static str, example: &str, read: Read<T>) -> Vec<At<T>> {
         if let Some(found) = self.find(key)
             && found.get_ref().as_array().is_some_and(|array| array.is_empty())
@@ -180,8 +180,8 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// Records that present keys have no effect, and what they need, unless they have their default. They count as
-    /// read.
+    /// Records a problem for each present key, unless it has its default: the key has no effect without `lacks`. The
+    /// keys count as read.
     pub(super) fn without_effect(&mut self, keys: &[(&'static str, IsDefault)], lacks: &str) {
         for (key, is_default) in keys {
             if self.find(key).is_some_and(|value| !is_default(value.get_ref())) {

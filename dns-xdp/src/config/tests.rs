@@ -325,7 +325,7 @@ fn a_zone_for_which_the_program_has_no_room_is_refused() {
     assert!(Config::parse(&text(11, ""), path).is_ok());
     let said = "f:1: the zone has 17 names, more than the 16 of `[xdp] capacity`; write at least 17 or \"auto\" there";
     assert_eq!(refusal(&text(12, "")), said);
-    // `b.c` and `c` exist too, by the name below them.
+    // `b.c` and `c` exist too, because a name below them exists.
     let below = "[[service]]\nname = \"a.b.c\"\nnodes = [\"node1\"]\n";
     assert!(Config::parse(&(text(8, "") + below), path).is_ok());
     assert_eq!(refusal(&(text(9, "") + below)), said);

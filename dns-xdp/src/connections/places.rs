@@ -81,7 +81,7 @@ impl Activity {
     }
 }
 
-/// The body of a request. When it has arrived in full, its connection no longer waits for its client.
+/// The body of a request. The connection no longer waits for its client when the whole body has arrived.
 #[derive(Debug)]
 pub(super) struct Arriving {
     body: Incoming,

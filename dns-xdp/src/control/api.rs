@@ -59,20 +59,21 @@ pub enum Command {
     Names,
     /// Answers [`QueryAnswer`].
     Query {
-        /// Relative to the zone or fully qualified.
+        /// The name, relative to the zone or fully qualified.
         name: String,
         /// A type's mnemonic: `A`, `NS`.
         qtype: String,
     },
     /// Answers [`ClusterStatus`].
     Cluster,
-    /// Has all servers accept a store that is older than the one seen before, is another store, or has lost documents.
+    /// Makes all servers accept a store that is older than the last state seen, is another store, or has lost
+    /// documents.
     AcceptStore,
     /// Answers what [`Command::AcceptStore`] would change.
     CompareStore,
     /// Reads the configuration file again. An invalid file changes nothing.
     Reload {
-        /// Apply the file even if it removes more than half of the nodes, or the server's own.
+        /// Whether to apply the file even if it removes more than half of the nodes, or the server's own node.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
@@ -80,38 +81,38 @@ pub enum Command {
     NodeList,
     /// Adds a node.
     NodeAdd {
-        /// Relative to the zone.
+        /// The name, relative to the zone.
         name: String,
         /// At least one address is given.
         ipv4: Option<Ipv4Addr>,
         /// See `ipv4`.
         ipv6: Option<Ipv6Addr>,
-        /// Leave the configuration file as it is.
+        /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
-    /// Gives a node other addresses.
+    /// Changes the addresses of a node.
     NodeSet {
-        /// Relative to the zone.
+        /// The name, relative to the zone.
         name: String,
-        /// `None`: as it is.
+        /// `None`: unchanged.
         ipv4: Option<Ipv4Addr>,
-        /// `None`: as it is.
+        /// `None`: unchanged.
         ipv6: Option<Ipv6Addr>,
-        /// Leave the configuration file as it is.
+        /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
     /// Removes a node.
     NodeRemove {
-        /// Relative to the zone.
+        /// The name, relative to the zone.
         name: String,
-        /// Leave the configuration file as it is.
+        /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
     /// Answers a list of [`ServiceEntry`].
     ServiceList,
     /// Adds a service.
     ServiceAdd {
-        /// Relative to the zone, or `@`.
+        /// The name, relative to the zone, or `@`.
         name: String,
         /// Names of its members; not empty.
         nodes: Vec<String>,
@@ -126,34 +127,34 @@ pub enum Command {
         /// `None`: the default.
         #[serde(default)]
         all_down: Option<AllDown>,
-        /// Leave the configuration file as it is.
+        /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
-    /// Gives a service other members or other rules.
+    /// Changes the members or the rules of a service.
     ServiceSet {
-        /// Relative to the zone, or `@`.
+        /// The name, relative to the zone, or `@`.
         name: String,
-        /// Names of its members; empty: as they are.
+        /// Names of its members; empty: unchanged.
         nodes: Vec<String>,
-        /// `None`: as it is.
+        /// `None`: unchanged.
         min_healthy: Option<usize>,
-        /// `None`: as it is.
+        /// `None`: unchanged.
         #[serde(default)]
         order: Option<Order>,
-        /// Names of the nodes that answer while no member is healthy; empty: none; `None`: as they are.
+        /// Names of the nodes that answer while no member is healthy; empty: none; `None`: unchanged.
         #[serde(default)]
         backup: Option<Vec<String>>,
-        /// `None`: as it is.
+        /// `None`: unchanged.
         #[serde(default)]
         all_down: Option<AllDown>,
-        /// Leave the configuration file as it is.
+        /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
     /// Removes a service.
     ServiceRemove {
-        /// Relative to the zone, or `@`.
+        /// The name, relative to the zone, or `@`.
         name: String,
-        /// Leave the configuration file as it is.
+        /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
     /// Sets the admin intent of a node.
@@ -168,10 +169,10 @@ pub enum Command {
         by: Option<String>,
         /// How long it lasts, in milliseconds; `None`: without an end.
         for_ms: Option<u64>,
-        /// Drain the node even if that breaks the quorum.
+        /// Whether to drain the node even if that breaks the quorum.
         #[serde(default)]
         force: bool,
-        /// Change this server alone, while the store is away.
+        /// Whether to change this server alone, while the store is away.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         local: bool,
     },
@@ -188,7 +189,7 @@ pub enum Command {
         /// `None`: from the oldest that is kept.
         #[serde(default)]
         after: u64,
-        /// The start of the daemon that gave `after` its number. If that is another daemon, `after` counts as 0.
+        /// The start of the daemon that numbered the event `after`. If another daemon runs now, `after` counts as 0.
         #[serde(default)]
         started: Option<Timestamp>,
         /// The most events of the answer. The server has a limit too.
@@ -198,9 +199,9 @@ pub enum Command {
         #[serde(default)]
         wait_ms: u64,
     },
-    /// Gives way to a new daemon. Everything stays pinned, and answers.
+    /// Hands over to a new daemon. Everything stays pinned, and the program continues to answer.
     Handover,
-    /// Detaches, unpins and ends.
+    /// Detaches and unpins everything, and ends the daemon.
     Unload,
 }
 
@@ -219,11 +220,11 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// Something that the command names does not exist.
     NotFound,
-    /// The request, or the configuration that it leads to, is wrong in itself.
+    /// The request itself, or the configuration that it would make, is invalid.
     Invalid,
-    /// It contradicts the present state.
+    /// The request contradicts the present state.
     Conflict,
-    /// It was tried and did not work.
+    /// The request was tried, and failed.
     Failed,
 }
 
@@ -287,13 +288,13 @@ impl From<ConfigError> for Refusal {
 pub struct Done {
     /// Notes: further changes, or why nothing was changed.
     pub notes: Vec<String>,
-    /// How long caches may still hold the changed node's old addresses. `None`: its addresses are answered, or none has
-    /// left the answers.
+    /// How long caches may still hold the changed node's old addresses. `None`: its addresses are still answered, or
+    /// none has left the answers.
     #[serde(default)]
     pub cached_ms: Option<u64>,
 }
 
-/// `status`
+/// The answer to `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The apex, fully qualified.
@@ -307,9 +308,9 @@ pub struct Status {
     pub addresses: Vec<AddressStatus>,
     /// How many nodes and witnesses this server sees.
     pub quorum: QuorumStatus,
-    /// Every node is down, and the configured addresses are answered.
+    /// Whether every node is down, so that the configured addresses are answered.
     pub fail_open: bool,
-    /// Why the answers are frozen, whatever the probes say; `None`: they are not.
+    /// Why the answers are frozen, whatever the probes say; `None`: they are not frozen.
     pub frozen: Option<String>,
     /// Why no node is judged at present: this server's own clock slipped. `None`: nodes are judged.
     #[serde(default)]
@@ -408,16 +409,16 @@ pub struct AddressStatus {
 /// The quorum of [`Status`]: nodes and witnesses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuorumStatus {
-    /// How many have answered recently.
+    /// How many nodes and witnesses have answered recently.
     pub visible: usize,
-    /// How many have to be visible.
+    /// How many nodes and witnesses have to be visible.
     pub needed: usize,
-    /// Whether enough are visible.
+    /// Whether enough of them are visible.
     pub ok: bool,
 }
 
-/// The guaranteed repair time. After `detect_ms` and `publish_ms` the servers answer another address for a dead node.
-/// After another `ttl_seconds` no cache holds the old address.
+/// The guaranteed repair time. After `detect_ms` and `publish_ms` the servers no longer answer the address of a dead
+/// node. After another `ttl_seconds` no cache holds the old address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairBound {
     /// The longest [`crate::cluster::HealthCheck::time_to_detect`] of any node or service, in milliseconds.
@@ -425,7 +426,7 @@ pub struct RepairBound {
     /// The summands of `detect_ms`, as text.
     #[serde(default)]
     pub detect_by: String,
-    /// The node or service that takes longest, if they differ.
+    /// The node or service with the longest detection, if the times differ.
     #[serde(default)]
     pub slowest: Option<String>,
     /// The time to publish the answers in milliseconds: measured at the last change, or a safe estimate.
@@ -447,7 +448,7 @@ pub struct Lease {
     pub left_ms: Option<u64>,
 }
 
-/// `stats`
+/// The answer to `stats`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stats {
     /// The program's counters by outcome, summed over the CPUs.
@@ -470,7 +471,7 @@ pub struct Names {
     pub sampled: bool,
     /// How many queries one sample stands for.
     pub one_of: u64,
-    /// The number of samples behind the shares. Older samples count less.
+    /// The number of samples that the shares are computed from. Older samples count less.
     pub samples: u64,
     /// The names, the most asked first; empty at first.
     pub names: Vec<AskedName>,
@@ -486,7 +487,7 @@ pub struct AskedName {
     pub share: f64,
 }
 
-/// `query`
+/// The answer to `query`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueryAnswer {
     /// The qname, fully qualified.

@@ -59,7 +59,7 @@ pub enum CallError {
         /// How long the client waited.
         patience: Duration,
     },
-    /// The reply was no valid answer.
+    /// The reply was not a valid answer.
     #[error(
         "the dns-xdp on {socket} gave no valid answer ({reason}): is it another version?",
         socket = socket.display()
@@ -78,7 +78,7 @@ impl Client {
         Client { socket: socket.to_owned(), patience: COMMAND_TIMEOUT }
     }
 
-    /// Returns the client with another time limit for an answer.
+    /// Returns the client with this time limit for an answer.
     pub fn with_patience(self, patience: Duration) -> Self {
         Client { patience, ..self }
     }

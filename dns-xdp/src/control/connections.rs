@@ -1,5 +1,5 @@
-//! The listener of the control socket. It serves only root and the daemon's user. Each of the two has places of its
-//! own.
+//! The listener of the control socket. It serves only root and the daemon's user. Each of these users has its own
+//! places.
 use std::io;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Listener for ControlSocket {
         admitted
     }
 
-    /// Returns the group of the user: root, or the daemon's user if that is another.
+    /// Returns the group of the user: root, or the daemon's user if that is not root.
     fn group(&self, stream: &UnixStream) -> usize {
         usize::from(!peer(stream).is_some_and(Uid::is_root))
     }

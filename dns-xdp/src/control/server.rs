@@ -37,8 +37,8 @@ use crate::event::{EVENTS, Journal, Page};
 const LONGEST_COMMAND: usize = NAMES_MAX * (253 + 3) + SHORT_COMMAND;
 /// The most names of a zone.
 const NAMES_MAX: usize = Capacity::MAX as usize;
-/// Commands up to this size are read at once. Longer commands wait until the long command before is answered, so that
-/// only one of them is in memory.
+/// Commands up to this size are read at once. A longer command waits until the previous long command is answered, so
+/// that only one of them is in memory.
 const SHORT_COMMAND: usize = 64 * 1024;
 /// The longest time for the body of a request.
 const LONGEST_BODY: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ pub struct Server {
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A daemon answers on it.
+    /// A daemon answers on the socket.
     #[error(
         "another dns-xdp (pid {pid}) runs on this socket, {path}: stop it, take over with 'dns-xdp run --replace', or name another socket",
         path = path.display()
@@ -132,7 +132,7 @@ impl Server {
 
     /// Serves until `stop` is cancelled and the answers under way are sent. Dropping the future removes the socket.
     ///
-    /// Commands go to the controller; events are read from the journal without it.
+    /// Commands go to the controller; events are read from the journal without the controller.
     pub async fn serve(self, calls: mpsc::Sender<Call>, journal: Arc<Journal>, stop: CancellationToken) {
         let Server { listener, file } = self;
         let context = Context {
@@ -161,7 +161,7 @@ pub struct SocketFile {
     path: PathBuf,
     identity: Identity,
     directory: Option<PathBuf>,
-    /// After removal the kernel may give the same identity to another file.
+    /// Whether the file was removed. The kernel may then give the same identity to another file.
     is_removed: AtomicBool,
 }
 
@@ -371,7 +371,7 @@ mod tests {
         (Context { calls, journal, followers, long_command, stop: CancellationToken::new() }, inbox)
     }
 
-    /// Returns a request with a command and blanks behind it.
+    /// Returns a request with a command, followed by blanks.
     fn long(command: &Command) -> Request {
         let mut body = serde_json::to_vec(command).unwrap();
         body.resize(SHORT_COMMAND + 1, b' ');

@@ -1,4 +1,4 @@
-//! The controller as one pure state machine: an [`Input`] and the time in, [`Effect`]s out.
+//! The controller as one pure state machine: it takes an [`Input`] and the time, and returns [`Effect`]s.
 //!
 //! Every decision is made here. The core opens no file or socket, reads no clock and never waits. Work that takes time
 //! is an effect; its result comes back as an input. The daemon's shell and the simulation drive the same core.
@@ -71,7 +71,7 @@ pub(in crate::controller) use self::shared_view::digest;
 pub(in crate::controller) use self::source::Proposal;
 pub(in crate::controller) use self::source::Source;
 
-/// The start waits this long for a first view of the store.
+/// How long the start waits for a first view of the store.
 const FIRST_VIEW: Duration = Duration::from_secs(1);
 
 /// The whole state of the controller.
@@ -113,7 +113,8 @@ pub(in crate::controller) struct Core {
 enum Phase {
     /// Some node or witness has no first result yet.
     FirstRound,
-    /// The daemon waits for a first view of the store until then, so that its first answers equal the other servers'.
+    /// The daemon waits for a first view of the store, until `until` at the latest. Its first answers then equal the
+    /// other servers' answers.
     Joining { until: Duration },
     /// The first answers are being published.
     Opening,
@@ -136,7 +137,7 @@ pub(in crate::controller) struct Beginning {
     pub(in crate::controller) intents: Intents,
     /// The name of this server in its store, and its first view of the store; `None`: there is no store.
     pub(in crate::controller) shared: Option<(String, Seen)>,
-    /// This server's decisions that the store did not have; empty without a store.
+    /// This server's own decisions, kept on disk because the store did not have them; empty without a store.
     pub(in crate::controller) local: Local,
     /// The name of the node that runs this daemon.
     pub(in crate::controller) identity: String,
@@ -309,8 +310,8 @@ impl Core {
         }
     }
 
-    /// Opens as soon as each node and witness was probed once and the store was seen, or the wait for the store is
-    /// over.
+    /// Publishes the first answers when each node and witness was probed once. With a store, first waits at most
+    /// [`FIRST_VIEW`] for a view of it.
     fn go_on_with_the_start(&mut self) {
         if self.phase == Phase::FirstRound && self.health.round_complete() {
             self.phase = Phase::Joining { until: self.now.elapsed + FIRST_VIEW };
@@ -342,7 +343,7 @@ impl Core {
         }
         self.keep_answers(&answers, reported.is_frozen());
         self.reported = Some(reported);
-        // A node that was down at the start was never answered, so this is no repair.
+        // A node that was down at the start was never answered, so this is not a repair.
         drop(self.repair_timer.answered(self.now.elapsed));
         if let Some(took) = publication.took {
             self.effects.push(Effect::Record(Record::PublishingTook(took)));
@@ -368,7 +369,7 @@ impl Core {
         if self.phase == Phase::Live {
             self.health.decide();
             if self.hold_fallen() {
-                // Services with their own probes lose held members, too.
+                // Decide again: services with their own probes lose held members too.
                 self.health.decide();
             }
             self.publish();
@@ -417,9 +418,10 @@ impl Core {
         self.write_own();
     }
 
-    /// Has the answers kept on disk: a restart without a quorum begins with them. Frozen answers are on disk already.
+    /// Writes the answers to disk, because a restart without a quorum begins with them. Frozen answers are on disk
+    /// already.
     fn keep_answers(&mut self, answers: &Arc<Answers>, is_frozen: bool) {
-        // While a node has no verdict, the file knows more than this daemon.
+        // While a node has no verdict, the answers in the file rest on more results than this daemon has.
         let is_known = self.health.round_complete()
             && self.health.health_by_subject().values().all(|known| !known.inconclusive);
         let is_same = self.kept_answers.as_ref().is_some_and(|kept| kept.names_as(answers));
@@ -442,7 +444,7 @@ impl Core {
         }
         let is_settled = !self.answering.is_pending() && self.answering.is_settled();
         if !now.is_frozen() && is_settled && !self.health.falls_wait() {
-            // The answers follow the verdicts.
+            // The answers now agree with the verdicts.
             let repairs = self.repair_timer.answered(self.now.elapsed);
             let repairs = repairs.into_iter().map(|repair| Effect::Record(Record::Repaired(repair)));
             self.effects.extend(repairs);

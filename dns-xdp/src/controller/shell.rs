@@ -46,7 +46,7 @@ use crate::privileges;
 use crate::responder::{Responder, Sockets};
 use crate::store::client::Seen;
 
-/// How often the core looks at its clock.
+/// The interval at which the core checks its clock.
 const PULSE: Duration = Duration::from_millis(100);
 /// The longest time between two renewals of the program lease, so that the lease ends soon after the daemon.
 const LONGEST_TICK: Duration = Duration::from_secs(1);
@@ -57,8 +57,8 @@ type Reply = oneshot::Sender<Result<Value, Refusal>>;
 
 /// The longest time that the stop waits for the writes under way, because the disk may hang.
 const WRITES_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pauses before a task is started again: the first and the longest. Each restart doubles the pause. After a run of
-/// twice the longest pause, the next one is the first again.
+/// The pauses before a task is started again: the first and the longest. Each restart doubles the pause. If a task has
+/// run for twice the longest pause, its next pause is the first again.
 const RESTART_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(30)];
 
 /// A task that is started again if a defect ends it.
@@ -83,7 +83,7 @@ impl Task {
     }
 }
 
-/// A message of one of the shell's tasks or threads to its loop.
+/// A message to the shell's loop from one of the shell's tasks or threads.
 #[derive(Debug)]
 enum Done {
     /// For the core.
@@ -138,7 +138,7 @@ enum Come {
 
 /// How the loop ends.
 enum End {
-    /// The core has asked for it.
+    /// The core has asked for this end.
     Exit(Exit),
     /// Something could not be started.
     Failed(anyhow::Error),

@@ -53,7 +53,7 @@ impl Configured {
         Configured { config, source, text }
     }
 
-    /// The proposal of a reload of this file for a server without a store. It is the same each time.
+    /// The proposal of a reload of this file for a server without a store. Every call returns the same proposal.
     fn proposal(&self, in_force: &Source) -> Option<Proposal> {
         let (config, source) = (self.config.clone(), self.source.clone());
         in_force.documents().is_none().then(|| Proposal {
@@ -99,7 +99,7 @@ fn is_dual_stack(number: usize) -> bool {
 }
 
 /// The configuration of a cluster of this many nodes (2 or more), with services of its first two. If `changed`, the
-/// last node has another probe.
+/// last node has a different probe.
 fn config(nodes: usize, changed: bool, failback: Failback) -> &'static Configured {
     static CONFIGS: OnceLock<Vec<[[Configured; 2]; 3]>> = OnceLock::new();
     let all = |nodes: usize| {
@@ -223,7 +223,7 @@ fn a_shared_seed_from_the_environment_holds_too() {
     result.unwrap_or_else(|broken| panic!("{broken}"));
 }
 
-/// The seed of the environment, or a random one. A failure shows it.
+/// Returns the seed from the environment, or a random one. A failure shows it.
 fn seed() -> u64 {
     match std::env::var("DNS_XDP_SEED") {
         Ok(text) => hexadecimal(&text),

@@ -12,8 +12,8 @@ use super::{Error, MAPS};
 /// The shape of a map: type, octets of a key and of a value, number of elements.
 type Shape = (u32, u32, u32, u32);
 
-/// Describes the first pinned map that is missing, is no map, or has another shape than the object's map. `bank_slots`
-/// is the number of slots in a bank of the table.
+/// Describes the first pinned map that is missing, is not a map, or has a shape different from the object's map.
+/// `bank_slots` is the number of slots in a bank of the table.
 ///
 /// # Errors
 /// The kernel does not describe a map.

@@ -17,7 +17,7 @@ use super::{Attached, Error};
 use crate::config::Mode;
 use crate::network::{Link, Network};
 
-/// Polls while a released link may still be attached: 200 ms in all.
+/// The number of polls while a released link may still be attached: 200 ms in all.
 const DETACHING_POLLS: u32 = 20;
 const DETACHING_POLL: Duration = Duration::from_millis(10);
 
@@ -141,7 +141,7 @@ impl Device {
         let mut attachments = Vec::new();
         for card in on {
             let (index, name) = (card.index, card.name.clone());
-            // A pinned link of a device that is gone blocks the pin.
+            // A pinned link of a device that no longer exists blocks the pin.
             let pin = source.pins.link(&name);
             pins::remove(&pin);
             match attached(program, index, mode) {
@@ -168,7 +168,7 @@ impl Device {
         Ok(Ok(attachments))
     }
 
-    /// Takes over the links that a predecessor pinned; `None`: there are no attached ones.
+    /// Takes over the links that a predecessor pinned; `None`: none of them is attached.
     fn adopt(facts: &Facts, network: &Network, source: &mut Source<'_>) -> Result<Option<Self>, Error> {
         for on in facts.adoptable() {
             if !on.iter().all(|(_, name)| source.pins.link(name).exists()) {
@@ -212,7 +212,7 @@ impl Device {
                     .to_owned()
             };
             let reason = is_lower.then(|| facts.native_is_useless().unwrap_or_else(before));
-            // The previous daemon's refusals are unknown.
+            // This daemon does not know which refusals the previous daemon got.
             let refused_at = is_lower.then(Instant::now);
             return Ok(Some(Device {
                 facts: facts.clone(),
@@ -227,8 +227,8 @@ impl Device {
         Ok(None)
     }
 
-    /// Replaces the program of a pinned link, by a plain one if the driver takes that. Also returns whether the program
-    /// is for fragmented frames. `None`: the link's interface is gone.
+    /// Replaces the program of a pinned link. Uses a plain program if the driver accepts one. Also returns whether the
+    /// program is for fragmented frames. `None`: the link's interface no longer exists.
     fn take_over(
         pin: &Path,
         there: Option<&Link>,
@@ -310,7 +310,7 @@ impl Device {
         })
     }
 
-    /// Returns whether a device with these facts may get another mode (a rung of [`super::ladder`]).
+    /// Returns whether a device with these facts may get a different mode (a rung of [`super::ladder`]).
     pub(super) fn may_move(&self, facts: &Facts, mode: Mode) -> bool {
         let is_due = self.refused_at.is_some_and(|at| at.elapsed() >= RETRY);
         if is_due && self.mode != Attached::Native && (mode != Mode::Generic || self.mode == Attached::Off) {

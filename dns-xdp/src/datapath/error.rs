@@ -66,7 +66,7 @@ impl Error {
         Error::new(format!("cannot attach to {interface}")).because_of(error)
     }
 
-    /// Makes the error that another dns-xdp already has this place.
+    /// Makes the error about a place that another dns-xdp already has.
     pub(super) fn occupied(what: String) -> Self {
         Error::new(what)
     }

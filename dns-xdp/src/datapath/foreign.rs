@@ -23,7 +23,7 @@ pub enum AttachedBy {
 pub struct Foreign {
     /// The kernel's number of the program.
     pub id: u32,
-    /// Whether it is in the driver. Otherwise it is in the network stack.
+    /// Whether it runs in the driver. Otherwise it runs in the network stack.
     pub native: bool,
     /// Its name; empty if it cannot be read.
     pub name: String,

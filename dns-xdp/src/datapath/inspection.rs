@@ -7,7 +7,7 @@ use super::{links, pins};
 use crate::network::{Link, OnInterface};
 
 const BPFFS: &str = "/sys/fs/bpf";
-/// The most directories below the BPF filesystem that are searched, and how deep.
+/// The most directories that are searched below the BPF filesystem, and the greatest depth.
 const DIRECTORIES_MAX: usize = 1000;
 const DEPTH_MAX: usize = 8;
 
@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 8;
 pub struct ProgramThere {
     /// The kernel's description of the program.
     pub program: Foreign,
-    /// Whether its link is the one that the configuration's directory pins.
+    /// Whether the configuration's directory pins its link.
     pub ours: bool,
     /// The pins of its link.
     pub pins: Vec<PathBuf>,

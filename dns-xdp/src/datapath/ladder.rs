@@ -1,5 +1,5 @@
-//! The ladder of modes: native, generic, userspace only. Decides which rungs a device can have, and why not a higher
-//! one. Pure.
+//! The ladder of modes: native, generic, userspace only. Decides which rungs a device can have, and why it cannot have
+//! a higher rung. This module is pure.
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::config::Mode;
 use crate::network::ethtool::{self, Channels};
 use crate::network::{Link, Network, OnInterface, peer};
 
-/// How long native mode is not tried again after a driver has refused it or has lost answers.
+/// The pause before native mode is tried again after a driver has refused it or has lost answers.
 pub(super) const RETRY: Duration = Duration::from_secs(300);
 /// The largest MTU that every driver takes with a plain program.
 pub(super) const MTU_USUAL: u32 = 1500;
@@ -40,7 +40,7 @@ pub(super) struct Facts {
     pub(super) own_slave: Option<String>,
     /// Programs of other processes on the device or its slaves, each with index and name of the interface.
     pub(super) foreign: Vec<(u32, String, OnInterface)>,
-    /// For a veth: whether its other end takes native answers. `None`: unknown, or no veth.
+    /// For a veth: whether its other end takes native answers. `None`: unknown, or the device is not a veth.
     pub(super) peer_takes_answers: Option<bool>,
     /// For a veth: the MTU of its other end, which limits native programs here.
     pub(super) peer_mtu: Option<u32>,
@@ -76,8 +76,8 @@ pub(super) struct Refusal {
 }
 
 impl Facts {
-    /// Reads the facts of a device. `ours` are the numbers of this daemon's programs; `devices` have a program of their
-    /// own.
+    /// Reads the facts of a device. `ours` are the numbers of this daemon's programs. `devices` are the devices that
+    /// should have their own program.
     pub(super) fn of(
         link: &Link,
         slaves: &[u32],
@@ -113,7 +113,7 @@ impl Facts {
         std::iter::once(own).chain(with_slaves.then_some(slaves)).collect()
     }
 
-    /// Whether both have the same slaves, whatever has changed about them.
+    /// Whether both have the same slaves, even if facts about a slave have changed.
     pub(super) fn has_slaves_of(&self, other: &Facts) -> bool {
         let indices = |facts: &Facts| -> Vec<(u32, String)> {
             facts.slaves.iter().map(|slave| (slave.index, slave.name.clone())).collect()

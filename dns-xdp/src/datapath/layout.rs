@@ -36,7 +36,7 @@ impl Layout {
 /// A perfect hash: maps a name to the index of its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PerfectHash {
-    /// Starts the hashes.
+    /// The seed of the hashes.
     pub seed: u64,
     /// The displacement of each bucket.
     pub displacements: Vec<u16>,
@@ -79,8 +79,8 @@ pub fn capacity(bank_slots: u32) -> u32 {
     bank_slots / 5 * 4
 }
 
-/// Lays the zone's names out over `bank_slots` slots. Keeps the hash of the zone before if it fits; otherwise keeps its
-/// seed if possible.
+/// Lays the zone's names out over `bank_slots` slots. Keeps the previous zone's hash if it fits; otherwise keeps the
+/// seed of that hash if possible.
 ///
 /// # Errors
 /// The number of names, if they do not fit.
@@ -111,7 +111,7 @@ fn put(
     free.then_some((perfect_hash, taken))
 }
 
-/// Searches a hash that gives every name a slot of its own; `None` if this seed has none.
+/// Searches for a hash that gives every name a slot of its own; `None` if this seed has none.
 fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
     let perfect_hash = PerfectHash::new(seed);
     let hashes = slots.iter().map(|slot| perfect_hash.hash(slot));

@@ -52,15 +52,15 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Returns how many map elements were written for it.
+    /// Returns how many map elements were written for the staged zone.
     pub(super) const fn writes(&self) -> usize {
         self.writes
     }
 }
 
 impl Maps {
-    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads. `adopted`: another process has written to
-    /// the maps.
+    /// Takes the maps of a loaded object. `heads`: the pins of the banks' heads. `adopted`: whether another process has
+    /// written to the maps.
     pub(super) fn take(
         object: &mut Ebpf,
         bank_slots: u32,
@@ -147,7 +147,7 @@ impl Maps {
         Ok(())
     }
 
-    /// Has the program serve the addresses of this table. All of them change between two packets.
+    /// Makes the program serve the addresses of this table. All addresses change at once, between two packets.
     pub(super) fn publish_local_addresses(&mut self, octets: &LocalAddressesBytes) -> Result<(), Error> {
         let failed = |error| Error::map(table::LOCAL_ADDRESSES, error);
         let mut next = LocalAddressesMap::create(1, 0).map_err(failed)?;
@@ -191,7 +191,7 @@ impl Maps {
                 writes += 1;
             }
         }
-        // No program reads elements behind the used chunks.
+        // No program reads elements after the used chunks.
         for (index, chunk) in (head.chunks..).zip(&layout.chunks) {
             let nth = (index - head.chunks) as usize;
             if before.and_then(|before| before.chunks.get(nth)) != Some(chunk) {
@@ -227,7 +227,7 @@ impl Maps {
 pub(super) struct ZoneHeaders {
     /// The pin of the zone's map.
     pub(super) zone: PathBuf,
-    /// The pins of the two banks' heads: one is in use, the other is the last or the next.
+    /// The pins of the two banks' heads: one head is in use, the other one is the previous or the next head.
     pub(super) banks: [PathBuf; 2],
 }
 
@@ -274,7 +274,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Whether the lease lived, so that the program answered.
+    /// Whether the lease had not ended, so that the program answered.
     pub(super) fn lived(self) -> bool {
         self.now <= self.deadline
     }
@@ -287,7 +287,7 @@ pub(super) enum Renewal {
     For(Duration),
     /// Without an end.
     ForEver,
-    /// As long as before.
+    /// Until the same time as before.
     Unchanged,
 }
 

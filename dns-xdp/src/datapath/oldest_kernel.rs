@@ -31,8 +31,8 @@ fn calls(instructions: &[bpf_insn], source: u8) -> BTreeSet<i32> {
     calls.map(|insn| insn.imm).collect()
 }
 
-/// Whether a function is only loaded on 5.18 and later. Programs for fragmented frames are, and may use helpers of
-/// 5.18.
+/// Whether a function is only loaded on 5.18 and later. This holds for programs for fragmented frames, which may use
+/// helpers of 5.18.
 fn is_for_later_kernels(function: &str) -> bool {
     Variant::ALL.iter().any(|variant| variant.frags && variant.program() == function)
 }

@@ -25,7 +25,7 @@ pub(super) fn displacements(
             let indexes = hashes.iter().map(|hash| table::slot(*hash, *displacement, slots) as usize);
             let first_met = indexes.clone().position(|index| std::mem::replace(&mut taken[index], true));
             if let Some(met) = first_met {
-                // Free the slots again that this displacement has taken.
+                // Free the slots that this displacement has taken.
                 indexes.take(met).for_each(|index| taken[index] = false);
             }
             first_met.is_none()

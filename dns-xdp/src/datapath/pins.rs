@@ -31,7 +31,7 @@ use crate::pin_directory::{
 /// The longest time until a predecessor that gives way has ended.
 const GIVING_WAY: Duration = Duration::from_secs(5);
 const GIVING_WAY_POLL: Duration = Duration::from_millis(20);
-/// The remedies for another daemon: for a daemon that starts, and for `unload`.
+/// What to do if another daemon has the directory: for a daemon that starts, and for `unload`.
 const TAKE_ANOTHER: &str = "stop it, or give one of them another [xdp] pin";
 const NAME_ITS_SOCKET: &str = "name its control socket with --socket, or stop it";
 
@@ -65,7 +65,7 @@ impl Pins {
         Pins { bank_slots, ..self.clone() }
     }
 
-    /// Returns the same directory for the pinned table, if a bank of that has at least this many slots.
+    /// Returns the same directory for the pinned table, if a bank of that table has at least this many slots.
     pub(super) fn of_at_least(self, bank_slots: u32) -> Self {
         match PinnedMaps::find(&self.directory) {
             Ok(Some(pinned)) if pinned.bank_slots > bank_slots => self.with_bank_slots(pinned.bank_slots),
@@ -131,15 +131,15 @@ impl Pins {
     }
 
     /// Removes the daemon's own entries, and the directory if it is empty then. The daemon holds the lock meanwhile.
-    /// Leaves a directory alone that has replaced the daemon's.
+    /// Does not touch a directory that has replaced the daemon's.
     ///
     /// # Errors
-    /// Names the entries that could not be removed. All other entries are removed.
+    /// The error names the entries that could not be removed. All other entries are removed.
     pub(super) fn remove_all(&self) -> Result<(), Error> {
         if self.is_there() { empty(&self.directory).map(drop) } else { Ok(()) }
     }
 
-    /// As [`Pins::remove_all`], for a start that failed. Logs entries that it cannot remove.
+    /// Like [`Pins::remove_all`], for a start that failed. Logs entries that it cannot remove.
     pub(super) fn abandon(&self) {
         if let Err(error) = self.remove_all() {
             tracing::warn!("{error}");
@@ -365,8 +365,8 @@ fn remove_pins(pin: &Path, remedy: &str) -> Result<Removal, Error> {
     }
 }
 
-/// As [`remove_all`], for a start without XDP. Ignores a directory that no daemon may use, or that this process may not
-/// read.
+/// Like [`remove_all`], for a start without XDP. Ignores a directory that no daemon may use, or that this process may
+/// not read.
 ///
 /// # Errors
 /// Another daemon has the directory, or an entry cannot be removed.
@@ -430,8 +430,8 @@ pub(super) fn remove_map(path: &Path) {
     }
 }
 
-/// Whether an empty directory may stay. An operator may have made it for the daemon in another user's directory, or
-/// behind a symbolic link. A directory with a new entry stays too.
+/// Whether an empty directory may stay. An operator may have made it for the daemon in another user's directory, or at
+/// the target of a symbolic link. A directory with a new entry stays too.
 fn may_stay(error: &io::Error) -> bool {
     use io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | DirectoryNotEmpty)

@@ -10,7 +10,7 @@ use dns_xdp_ebpf::table;
 use super::variant::Variant;
 use super::{Error, maps};
 
-/// The programs that answer and the one that renews their lease, as the BPF linker left them.
+/// The programs that answer and the program that renews their lease, as the BPF linker wrote them.
 pub(super) const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/responder"));
 
 /// The log level of the object when its log is on.
@@ -102,8 +102,8 @@ pub(super) fn replace(program: &mut Xdp, link: FdLink) -> Result<FdLink, Program
     taken(program, id)
 }
 
-/// Returns the link of an attachment. On kernels that refuse a link, the library attaches without one, and nothing
-/// would keep that attachment.
+/// Returns the link of an attachment. On kernels that refuse a link, the library attaches without a link. Such an
+/// attachment cannot be pinned.
 fn taken(program: &mut Xdp, id: XdpLinkId) -> Result<FdLink, ProgramError> {
     let link = program.take_link(id)?;
     // Dropping an attachment of another kind detaches it.

@@ -1,4 +1,4 @@
-//! Keeps programs attached: to devices that come, no longer to devices that go, and again where they were lost.
+//! Keeps programs attached: attaches them to new devices, drops removed devices, and reattaches lost programs.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -20,7 +20,8 @@ impl Kernel {
     pub(super) fn follow(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let mut ours = program::ids(&self.object);
         ours.extend(&self.predecessors);
-        // The addresses come before a program replaces another, so that it answers for them from its first packet.
+        // Publish the addresses before a program replaces another. The new program then answers for them from its first
+        // packet.
         let mut changed = self.publish_local_addresses(serving, network)?;
         let wanted = self.wanted(serving, network, &ours);
         if !self.attached {
@@ -96,8 +97,8 @@ impl Kernel {
         }
     }
 
-    /// Removes a predecessor's pins that no device can take over and that would block it. These are pins of an interface
-    /// that was renamed or got a master, and pins of only some slaves of a bond.
+    /// Removes a predecessor's pins that no device can take over and that would block it. These are pins of an
+    /// interface that was renamed or got a master, and pins of only some slaves of a bond.
     fn unpin_unadoptable(&self, wanted: &BTreeMap<u32, Facts>) {
         let linked = self.pins.linked();
         let is_its = |(index, name): &(u32, String)| {
@@ -121,7 +122,7 @@ impl Kernel {
         }
     }
 
-    /// Tells the program which addresses it serves, if that has changed.
+    /// Tells the program which addresses it serves, if these have changed.
     fn publish_local_addresses(&mut self, serving: &Serving, network: &Network) -> Result<bool, Error> {
         let generic: Vec<u32> = ports(serving)
             .filter(|port| !self.is_native(port, network))
@@ -205,7 +206,7 @@ impl Kernel {
         Some(format!("{}: try [xdp] mode = \"auto\"", reasons.join("; ")))
     }
 
-    /// Pins attached links again that another process has unpinned. Returns whether maps are lost too; those need
+    /// Pins attached links that another process has unpinned. Returns whether maps are lost too; those need
     /// [`Kernel::pin_anew`].
     ///
     /// # Errors
@@ -224,7 +225,8 @@ impl Kernel {
     }
 }
 
-/// Returns how a port's device answers its queries. A program that does not see the port's tags does not answer them.
+/// Returns how a port's device answers its queries. A program that does not see the port's tags does not answer these
+/// queries.
 fn seen(device: &Device, port: &Port, network: &Network) -> (Attached, Option<String>) {
     let as_it_is = || (device.mode, device.reason.clone());
     if device.mode == Attached::Off {

@@ -28,7 +28,7 @@ impl Kernel {
     /// not answer.
     ///
     /// # Errors
-    /// Those of loading and attaching. The old table stays in use.
+    /// The program cannot be loaded or attached. The old table stays in use.
     pub(super) fn grow(
         &mut self,
         capacity: u32,
@@ -39,7 +39,7 @@ impl Kernel {
         let pins = self.pins.with_bank_slots(layout::bank_slots(capacity));
         match published.filter(|_| self.attached) {
             Some(published) => self.replace(&pins, published, serving, network).inspect_err(|_| {
-                // Some links may have the other program, which would get no zone any more.
+                // Some links may have the other program, which would no longer get new zones.
                 if let Ok(network) = Network::read()
                     && let Err(error) = self.follow(serving, &network)
                 {
@@ -102,7 +102,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Takes over another value's observations of the drivers.
+    /// Takes over the observations of the drivers from `other`.
     fn take_watches(&mut self, other: &mut Kernel) {
         self.transmit = std::mem::take(&mut other.transmit);
         self.lost = std::mem::take(&mut other.lost);

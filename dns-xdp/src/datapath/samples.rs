@@ -1,4 +1,4 @@
-//! The names that are asked: switches the program's samples on while an operator looks, and reads the name in each.
+//! The queried names: switches the program's samples on while an operator looks, and reads the name in each sample.
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Samples {
         names
     }
 
-    /// Has the program sample one frame of `one_of`, a power of two, for [`SAMPLING_LIFE`] from now.
+    /// Makes the program sample one frame of `one_of`, a power of two, for [`SAMPLING_LIFE`] from now.
     pub(super) fn go_on(&mut self, one_of: u64) -> Result<(), Error> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|errno| {
             Error::new("cannot read the clock until which names are sampled").because(errno.into())

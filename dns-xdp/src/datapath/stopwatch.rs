@@ -35,10 +35,10 @@ const KEY: [u64; 2] = [1, 2];
 const RESTORE: &str = "restore";
 /// The program that does nothing.
 const TRANSMIT: &str = "transmit";
-/// These two, and the other programs that can be timed.
+/// All programs that can be timed.
 const TIMED_PROGRAMS: [&str; 7] = [RESTORE, TRANSMIT, "reflect", "grow", "grow_head", "look_up", "read_line"];
 
-/// The calling program with its frames.
+/// The loaded caller program, with the frames that it runs.
 pub struct Stopwatch {
     object: Ebpf,
     templates: Array<MapData, [u8; TEMPLATE_LENGTH]>,
@@ -75,7 +75,7 @@ impl Least {
 }
 
 impl Stopwatch {
-    /// Loads the calling program with room for this many frames. From then on the thread stays on its CPU.
+    /// Loads the caller program with room for this many frames. From then on the thread stays on its CPU.
     pub fn load(frames: usize) -> Result<Self, Error> {
         stay()?;
         let room = frames.clamp(1, FRAMES_MAX).next_power_of_two();
@@ -96,7 +96,7 @@ impl Stopwatch {
         Ok(Stopwatch { object, templates, variants, turn, start, timed })
     }
 
-    /// Sets the frames that are run in turn. If their number is no power of two, some come twice in a round.
+    /// Sets the frames that are run in turn. If their number is not a power of two, some frames come twice in a round.
     ///
     /// # Errors
     /// There is no frame, or one is longer than a query for the longest name.

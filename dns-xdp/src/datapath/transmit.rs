@@ -15,7 +15,7 @@ pub(super) fn transmitted(interface: &str) -> Transmitted {
     summed(ethtool::statistics(interface).iter().map(|(name, count)| (&**name, *count)))
 }
 
-/// Sums the counters. Every driver has other names: `rx_queue_0_xdp_tx`, `rx_queue_0_xdp_tx_errors` (veth),
+/// Sums the counters. The names differ from driver to driver: `rx_queue_0_xdp_tx`, `rx_queue_0_xdp_tx_errors` (veth),
 /// `tx_queue_1_xdp_tx_drops` (virtio_net), `rx_xdp_tx_full` (mlx5), `rx_xdp_tx_errors[0]` (gve).
 fn summed<'a>(statistics: impl Iterator<Item = (&'a str, u64)>) -> Transmitted {
     let mut transmitted = Transmitted::default();
@@ -30,7 +30,7 @@ fn summed<'a>(statistics: impl Iterator<Item = (&'a str, u64)>) -> Transmitted {
     transmitted
 }
 
-/// After this many errors without an answer that left, the driver counts as losing all answers.
+/// The number of errors in a row that count as a loss of all answers. A sent answer starts the count again.
 const LOST: u64 = 8;
 
 /// The drivers' counters since the first look at each, by interface.

@@ -18,10 +18,10 @@ use super::{Error, layout, local_addresses, program};
 use crate::network::Place;
 use crate::zone::Zone;
 
-/// The interface of packets of BPF_PROG_TEST_RUN: the loopback of the caller's network namespace.
+/// The interface that packets of BPF_PROG_TEST_RUN come from: the loopback of the caller's network namespace.
 pub const LOOPBACK: u32 = 1;
 
-/// Returns the places of these addresses, behind a MAC address on [`LOOPBACK`].
+/// Returns the places of these addresses, with a MAC address on [`LOOPBACK`].
 pub fn places(addresses: &[IpAddr], mac: [u8; 6]) -> Vec<Place> {
     let place = |address: &IpAddr| Place { interface: LOOPBACK, tags: Vec::new(), address: *address, mac };
     addresses.iter().map(place).collect()
@@ -30,7 +30,7 @@ pub fn places(addresses: &[IpAddr], mac: [u8; 6]) -> Vec<Place> {
 /// A value of `enum xdp_action`.
 pub(super) const XDP_TX: u32 = 3;
 
-/// The loaded program, with its own maps or over a daemon's table.
+/// The loaded program. It has its own maps, or uses a daemon's table.
 pub struct Unattached {
     object: Ebpf,
     maps: Maps,
@@ -51,13 +51,13 @@ pub struct Size {
 }
 
 impl Unattached {
-    /// Loads a variant for these served addresses. Its lease lives for ever. Packets come from [`LOOPBACK`].
+    /// Loads a variant for these served addresses. Its lease never ends. Packets come from [`LOOPBACK`].
     pub fn load(variant: Variant, places: &[Place], port: u16, capacity: u32) -> Result<Self, Error> {
         Self::load_over(variant, &[], layout::bank_slots(capacity), places, port)
     }
 
-    /// As [`Unattached::load`], over the table that a daemon has pinned. It answers the daemon's zone with the daemon's
-    /// variant, but has its own lease and counters.
+    /// Like [`Unattached::load`], but uses the table that a daemon has pinned. It answers the daemon's zone with the
+    /// daemon's variant, but has its own lease and counters.
     pub fn over(pinned: &PinnedMaps, addresses: &[IpAddr], mac: [u8; 6], port: u16) -> Result<Self, Error> {
         let table = [table::ZONE, table::NAMES, table::NAME_OVERFLOW].map(|name| (name, pinned.map(name)));
         if let Some((_, missing)) = table.iter().find(|(_, path)| !path.exists()) {
@@ -86,16 +86,17 @@ impl Unattached {
         Ok(loaded)
     }
 
-    /// Serves these addresses and no others. `generic`: answers as in generic mode.
+    /// Serves these addresses and no others. `generic`: whether to answer as in generic mode.
     pub fn serve(&mut self, places: &[Place], generic: bool) -> Result<(), Error> {
         let locals: Vec<Local> = places.iter().map(|place| local_addresses::local(place, generic)).collect();
         self.maps.publish_local_addresses(&LocalAddressesLayout::new(&locals).to_bytes())
     }
 
-    /// As [`super::Datapath::stage`] and [`super::Datapath::commit`]. Returns how many map elements were written.
+    /// Publishes a zone like [`super::Datapath::stage`] and [`super::Datapath::commit`]. Returns how many map elements
+    /// were written.
     ///
     /// # Errors
-    /// The same errors, and if the table belongs to a daemon.
+    /// The errors of these calls, or the table belongs to a daemon.
     pub fn publish(&mut self, zone: &Zone) -> Result<usize, Error> {
         if self.borrowed {
             return Err(Error::new("the table belongs to a daemon, and only that daemon publishes to it"));
@@ -105,7 +106,7 @@ impl Unattached {
         Ok(staged.writes() + 1)
     }
 
-    /// As [`super::Datapath::renew`], at this time of day in seconds since 1970.
+    /// Renews the lease like [`super::Datapath::renew`], at this time of day in seconds since 1970.
     pub fn renew(&mut self, lease: Option<Duration>, seconds: u64) -> Result<(), Error> {
         let renewal = lease.map_or(Renewal::ForEver, Renewal::For);
         maps::renew(program::program(&self.object, table::RENEW)?, renewal, seconds).map(|_| ())
@@ -129,7 +130,7 @@ impl Unattached {
         Ok((action == XDP_TX).then_some(frame))
     }
 
-    /// As [`super::Datapath::counters`].
+    /// See [`super::Datapath::counters`].
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, Error> {
         self.maps.counters()
     }

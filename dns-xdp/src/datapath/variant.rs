@@ -11,7 +11,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Every variant, the one that most clusters run first.
+    /// Every variant. The first is the variant that most clusters run.
     pub const ALL: [Variant; 4] = [
         Variant { guarded: false, frags: false },
         Variant { guarded: true, frags: false },

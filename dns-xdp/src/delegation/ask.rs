@@ -45,12 +45,12 @@ pub enum NoAnswer {
     /// The system's error: connection refused, host unreachable.
     #[error("{0}")]
     Io(String),
-    /// The answer is no DNS message.
+    /// The answer is not a DNS message.
     #[error("the answer cannot be read: {0}")]
     Unreadable(String),
 }
 
-/// Asks the questions. A whole verification uses one value, so that its limits hold.
+/// Asks the questions. A verification uses a single value, so that the limits hold for all its questions.
 #[derive(Debug)]
 pub struct Asker {
     port: u16,

@@ -13,7 +13,7 @@ pub enum Check {
     Servers,
     /// A server of the parent zone is known and answers.
     ParentServer,
-    /// It refers to exactly the configured name servers.
+    /// The parent's server refers to exactly the configured name servers.
     ParentNs,
     /// The referral has the configured addresses of each name server (RFC 9471).
     ParentGlue,
@@ -25,7 +25,7 @@ pub enum Check {
     ServerTcp,
     /// A name server names the configured name servers.
     ServerNs,
-    /// The TTLs of its answers are at most the configured ones.
+    /// The TTLs of a name server's answers are at most the configured TTLs.
     ServerTtl,
     /// A name server refuses zone transfers.
     ServerAxfr,

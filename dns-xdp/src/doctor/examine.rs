@@ -1,4 +1,4 @@
-//! Derives findings from facts, in the order of an operator's own search. Pure.
+//! Derives findings from facts, in the order of an operator's own search. This module is pure.
 //!
 //! Each subject has a file: the machine, its interfaces and their devices, its addresses, the port.
 mod addresses;

@@ -45,7 +45,8 @@ pub struct Host {
     pub unit: bool,
 }
 
-/// The part of the configuration that the machine has to fit, and the machine's parts that it names.
+/// The part of the configuration that the machine has to fit, and the parts of the machine that the configuration
+/// names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The file.
@@ -83,7 +84,7 @@ pub struct Device {
     pub features: Option<Features>,
     /// Queues, ring, offload.
     pub settings: Settings,
-    /// For a veth: whether the other end has an XDP program. `None`: unknown, or no veth.
+    /// For a veth: whether the other end has an XDP program. `None`: unknown, or the device is not a veth.
     pub peer_has_native_program: Option<bool>,
 }
 

@@ -33,7 +33,7 @@ pub enum Kind {
     BeRoot,
     /// Let the daemon lock memory.
     LockMemory,
-    /// Have the clock synchronised.
+    /// Synchronise the clock.
     SetClock,
     /// Correct the configuration file.
     CorrectFile,
@@ -49,7 +49,7 @@ pub enum Kind {
     DetachLink,
     /// Remove pins and end processes that hold a link.
     ReleaseLink,
-    /// End another dns-xdp, which takes its program with it.
+    /// End another dns-xdp, which then removes its program.
     EndOther,
     /// Install bpftool and detach a link.
     InstallBpftool,
@@ -261,8 +261,8 @@ impl Remedy {
     }
 }
 
-/// Returns the command that ends another dns-xdp. SIGINT has a daemon detach and unpin everything. A unit would start
-/// it again, so the unit is stopped. The program of a stopped daemon is removed with its pins.
+/// Returns the command that ends another dns-xdp. SIGINT makes a daemon detach and unpin everything. A unit would start
+/// the daemon again, so the unit is stopped. The program of a stopped daemon is removed with its pins.
 fn end_daemon(there: &ProgramThere, units: &BTreeMap<u32, String>) -> String {
     let mut names: Vec<&str> =
         there.holders.iter().filter_map(|pid| units.get(pid)).map(|unit| &**unit).collect();
@@ -330,7 +330,7 @@ mod tests {
         let mut other = there(AttachedBy::Link(4), &["/sys/fs/bpf/other/link-eth0"], &[7]);
         other.program.name = dns_xdp_ebpf::table::RESPONDER.to_owned();
         assert_eq!(remedy(&other, true), (Kind::EndOther, "kill -INT 7".to_owned()));
-        // A unit would start it again.
+        // A unit would start the process again.
         other.holders = vec![9, 9];
         let stop = "systemctl stop dns-xdp.service; rm -f /sys/fs/bpf/other/link-eth0".to_owned();
         assert_eq!(remedy(&other, true), (Kind::EndOther, stop));

@@ -73,7 +73,7 @@ fn healthy() -> Facts {
     }
 }
 
-/// Returns a link of a card with a carrier.
+/// Returns the link of a network card, with a carrier.
 fn ethernet(index: u32, name: &str) -> Link {
     Link {
         index,
@@ -131,7 +131,8 @@ fn says(facts: &mut Facts, mode: &str, reason: Option<&str>) {
     facts.daemon = Daemon::Running(Running { pid: 42, interfaces: vec![state], ..Running::default() });
 }
 
-/// Asserts one finding of this level and subject, with this text and this text in its remedy.
+/// Asserts exactly one finding of this level and subject. The finding contains `text`, and its remedy contains
+/// `remedy`.
 #[track_caller]
 fn one(findings: &[Finding], level: Severity, what: &str, text: &str, remedy: &str) {
     let [finding] = findings else { panic!("{findings:#?}") };

@@ -10,7 +10,7 @@ use super::{Event, Occurrence};
 
 /// The most events that are kept.
 pub const EVENTS: usize = 1_024;
-/// The most names and addresses in all kept answers, some 5 MB. Beyond this the oldest events go.
+/// The most names and addresses in all kept answers, some 5 MB. Beyond this number the oldest events are dropped.
 const WORDS: usize = 65_536;
 
 /// The daemon's events. Appending never waits for a reader.

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// The daemon gives its first answers. The event has the answers that differ from the configured answers.
     Start,
-    /// The daemon stops in good order.
+    /// The daemon stops in an orderly way.
     Stop,
-    /// Another configuration is in force, by `reload` or SIGHUP.
+    /// A new configuration is in force, after `reload` or SIGHUP.
     Reload,
     /// A changed file is held back, because it lacks more than half of the nodes or this server's own.
     HeldBack,
@@ -41,7 +41,7 @@ pub enum Kind {
     Held,
     /// The hold of a node has ended.
     Released,
-    /// Names have other answers, because a node is out.
+    /// The answers of some names have changed, because a node is out.
     Failover,
     /// Names answer their configured addresses again, or more of them.
     Failback,

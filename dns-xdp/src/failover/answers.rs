@@ -60,7 +60,7 @@ impl LastAnswers {
         }
     }
 
-    /// Returns the answers for a cluster, which may have changed since.
+    /// Returns the answers for a cluster, which may have changed since they were decided.
     pub fn answers(&self, cluster: &Cluster) -> Answers {
         let nodes: Arc<[String]> = self.nodes.keys().cloned().collect();
         let names: Arc<[String]> = self.services.keys().cloned().collect();
@@ -182,7 +182,7 @@ impl Answers {
     }
 
     /// Returns the answers while no node is up. They follow `[failover] all-down`. A service that its own probes do not
-    /// find down answers as always. A service with its own rule follows that rule.
+    /// find down gives its usual answer. A service with its own rule follows that rule.
     pub(super) fn all_down(situation: &Situation<'_>) -> Self {
         let Situation { cluster, rules, view, serving, previous, .. } = situation;
         let is_taken_down = |index: &usize| view.nodes[*index].admin == Admin::Down;
@@ -329,7 +329,7 @@ impl Answers {
     }
 }
 
-/// For each node, the node that answers for it: itself while it is up, otherwise a healthy substitute.
+/// Returns the node that answers for each node: the node itself while it is up, otherwise a healthy substitute.
 fn substitutes(cluster: &Cluster, view: &View, healthy: &BTreeSet<usize>) -> Vec<Option<usize>> {
     let candidates: Vec<usize> = healthy.iter().copied().collect();
     let stand_in = |(index, state): (usize, &NodeState)| match state.effective() {

@@ -1,8 +1,9 @@
-//! The answers of one family if its health differs from the other family's. Pure.
+//! The answers of one family if its health differs from the other family's. This module is pure.
 //!
-//! The decision is made about nodes: a node is up while one of its families is. If it answers a node whose IPv4 or IPv6
-//! is dead, [`super::decide`] also decides for that family alone, about the nodes that have it (`decided`). While the
-//! answers are frozen, the answers of a family stay too, except where an operator's intent changes them (`frozen`).
+//! The decision is made about nodes: a node is up while one of its families is. If the answers have a node whose IPv4
+//! or IPv6 is dead, [`super::decide`] also decides for that family alone (`decided`). That decision is about the nodes
+//! with that family. While the answers are frozen, the answers of a family stay too, except where an operator's intent
+//! changes them (`frozen`).
 mod decided;
 mod frozen;
 
@@ -24,18 +25,18 @@ pub struct FamilyView {
     /// Like [`NodeState::serving`], in the order of the cluster's nodes. A node without the family has the value of the
     /// node.
     pub nodes: Vec<Option<bool>>,
-    /// The same for the members of each service with its own probes.
+    /// The results for the members of each service with its own probes.
     pub members: BTreeMap<String, Vec<Option<bool>>>,
 }
 
-/// The names that answer other nodes in one family than in the decision about nodes.
+/// The names whose nodes in one family differ from the decision about nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Families {
     ipv4: Apart,
     ipv6: Apart,
 }
 
-/// The names that answer other nodes in this family.
+/// The names whose nodes in this family differ from the decision about nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Apart {
     /// For such a node, the node whose address its name answers; `None`: no address of this family.
@@ -60,7 +61,7 @@ pub enum LastResort {
 }
 
 impl Families {
-    /// Whether both families answer as the nodes do.
+    /// Whether the answers of both families equal the decision about nodes.
     pub fn are_alike(&self) -> bool {
         *self == Families::default()
     }
@@ -81,8 +82,8 @@ impl Families {
         }
     }
 
-    /// Returns the same for a cluster with other places of nodes and services. A name is left out if its nodes were
-    /// removed.
+    /// Returns the same answers for a cluster in which nodes and services have other places. A name is left out if its
+    /// nodes were removed.
     pub(super) fn carried(
         &self,
         place: impl Fn(usize) -> Option<usize>,
@@ -168,19 +169,19 @@ impl Families {
 }
 
 impl Answers {
-    /// The node whose address of this family the name of a node answers.
+    /// Returns the node whose address a node's name answers in this family.
     pub fn node_in(&self, family: Family, node: usize) -> Option<usize> {
         let apart = self.families.of(family).nodes.get(&node);
         apart.copied().unwrap_or_else(|| self.by_node.get(node).copied().flatten())
     }
 
-    /// The nodes whose addresses of this family a service answers.
+    /// Returns the nodes whose addresses a service answers in this family.
     pub fn service_in(&self, family: Family, service: &str) -> &[usize] {
         let place = self.place_of_service(service);
         place.map(|place| self.service_at(family, place)).unwrap_or_default()
     }
 
-    /// The nodes that the service at this place in [`Answers::services`] answers in a family.
+    /// Returns the nodes that the service at this place in [`Answers::services`] answers in a family.
     pub(super) fn service_at(&self, family: Family, place: usize) -> &[usize] {
         self.families.of(family).services.get(&place).unwrap_or(&self.services[place])
     }

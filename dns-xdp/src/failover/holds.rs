@@ -9,7 +9,7 @@ pub(super) fn held(states: &[NodeState]) -> Vec<usize> {
     healthy_or_unknown(states, |state| state.effective() == Effective::Held)
 }
 
-/// The nodes that have fallen, found by comparing one decision's view with those before.
+/// The nodes that have fallen, found by comparing one decision's view with the earlier views.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Falls {
     /// The nodes that were healthy, and have not fallen since.

@@ -1,10 +1,10 @@
-//! Computes how long a NODATA answer may be cached while a name lacks a family that it has with healthy nodes.
+//! Computes how long a NODATA answer may be cached while a name lacks a family that it has when its nodes are healthy.
 use std::collections::HashMap;
 
 use crate::cluster::{APEX, Cluster, Family, Node};
 use crate::zone::Addresses;
 
-/// The families of each service's addresses with healthy nodes. The apex is one of the services.
+/// The families of each service's addresses while all nodes are healthy. The apex is one of the services.
 pub(super) enum ServiceFamilies<'a> {
     /// All services have these families, which all nodes have.
     Alike(Vec<Family>),

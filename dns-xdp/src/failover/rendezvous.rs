@@ -39,9 +39,9 @@ fn best_draw(dead: &str, candidate: &Node) -> u64 {
     (1..candidate.weight).map(draw).fold(first, u64::max)
 }
 
-/// FNV-1a (64 bits) over both names with a zero byte between them, then the finalizer of MurmurHash3. Without the
-/// finalizer, names that differ only in the last byte would not spread. It must never change, because servers of
-/// different versions have to agree.
+/// Returns FNV-1a (64 bits) of both names with a zero byte between them, after the finalizer of MurmurHash3. Without
+/// the finalizer, names that differ only in the last byte would not spread. This function must never change, because
+/// servers of different versions have to agree.
 pub(crate) fn weight(dead: &str, candidate: &str) -> u64 {
     let mut hash = Fnv1a::new();
     hash.add(dead.bytes().chain([0]).chain(candidate.bytes()));

@@ -1,4 +1,4 @@
-//! Chooses the nodes that one service answers, among its members and its backups. Pure.
+//! Chooses the nodes that one service answers, among its members and its backups. This module is pure.
 use std::collections::BTreeSet;
 
 use super::holds::held;
@@ -8,8 +8,8 @@ use crate::cluster::{Admin, AllDown, Group, Order};
 /// The nodes that a service answers while one of its members or backups is healthy. `None`: the service is down.
 /// `is_healthy` tells whether a node is healthy by the node's own probes.
 ///
-/// The healthy members answer, all of them or the first. If fewer than `min-healthy` are healthy, all members answer
-/// that are neither held nor taken out by an operator. While no member is healthy, the first healthy backup answers.
+/// The healthy members answer, all of them or the first. If fewer than `min-healthy` are healthy, all members that are
+/// neither held nor taken out by an operator answer. While no member is healthy, the first healthy backup answers.
 pub(super) fn serving(group: &Group, view: &View, is_healthy: impl Fn(usize) -> bool) -> Option<Vec<usize>> {
     let [members, backups] = healthy(group, view, &is_healthy);
     if members.is_empty() {
@@ -31,7 +31,7 @@ pub(super) fn rule_while_down(group: &Group, usual: AllDown) -> AllDown {
 }
 
 /// The answer of a service that is down and fails open: the nodes that answer for its members by `by_node`. With
-/// `min-healthy`, it is the members that an operator has not taken out.
+/// `min-healthy`, the answer is the members that an operator has not taken out.
 pub(super) fn fail_open(
     group: &Group,
     view: &View,
@@ -54,7 +54,7 @@ pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize
 
 /// Returns the nodes that a service answers with while the answers are frozen.
 ///
-/// `kept` are the nodes of its answer before. `by_node[i]` is the node that answers for node `i`, with the operator's
+/// `kept` are the nodes of its previous answer. `by_node[i]` is the node that answers for node `i`, with the operator's
 /// intents applied. `left` are the nodes that answer for themselves and that no operator has taken out.
 ///
 /// Members that an operator wants up are added. If an operator has taken out every node of the answer, the first group
@@ -125,7 +125,7 @@ fn healthy(group: &Group, view: &View, is_healthy: &impl Fn(usize) -> bool) -> [
         let states: Vec<NodeState> = nodes.iter().map(|(_, state)| *state).collect();
         let mut healthy: Vec<usize> = trusted(&states).into_iter().map(|place| nodes[place].0).collect();
         if healthy.is_empty() {
-            // Held nodes count if no node is up: then they are healthy as nodes.
+            // Held nodes count if no node is up, because they then count as healthy nodes.
             let held = held(&states).into_iter().map(|place| nodes[place].0);
             healthy = held.filter(|&index| is_healthy(index)).collect();
         }

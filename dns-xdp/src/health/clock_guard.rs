@@ -1,4 +1,4 @@
-//! Detects that this server was held up: it then cannot tell which nodes are dead, and is blind. Pure.
+//! Detects that this server was held up: it then cannot tell which nodes are dead, and is blind. This module is pure.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::cluster::Probe;
 
 /// The number of results of each probe that are discarded after a slip.
 pub const CLEAN_ROUNDS: u32 = 2;
-/// The shortest delay that counts as a slip: schedulers cause shorter ones.
+/// The shortest delay that counts as a slip: schedulers cause shorter delays.
 const LEAST_SLIP: Duration = Duration::from_millis(200);
 /// The bounds of the time of blindness. A server is blind until all probes have their results or a limit is reached;
 /// the limit lies between these bounds.
@@ -67,7 +67,7 @@ impl ClockGuard {
     }
 
     /// Takes a pulse of the loop, which has to come several times within the shortest timeout. Returns `true` if the
-    /// loop was held up: every attempt under way is then worthless.
+    /// loop was held up: every attempt under way is then invalid.
     pub fn pulse(&mut self, now: Duration) -> bool {
         let gap = self.last.map_or(Duration::ZERO, |last| now.saturating_sub(last));
         self.last = Some(now);

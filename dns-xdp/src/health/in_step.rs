@@ -1,7 +1,7 @@
-//! Lets the families of a node fall and rise together, although each is probed by itself. Pure.
+//! Lets the families of a node fall and rise together, although each is probed by itself. This module is pure.
 //!
-//! The families are not probed at the same moments. A family that has fallen waits for the other family if that one is
-//! about to fall too. A family that has risen waits likewise. A family that changes alone does not wait.
+//! The families are not probed at the same moments. A family that has fallen waits for the other family if the other
+//! family is about to fall too. A family that has risen waits likewise. A family that changes alone does not wait.
 use std::time::Duration;
 
 use super::{Health, SubjectHealth, Verdict};
@@ -61,7 +61,7 @@ mod tests {
         HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each }
     }
 
-    /// Returns a verdict after these results, one each 100 ms.
+    /// Returns a verdict after these results, one every 100 ms.
     fn verdict(results: &str) -> Verdict {
         let mut verdict = Verdict::new(&PROBE);
         for (nth, result) in (1..).zip(results.chars()) {

@@ -2,10 +2,13 @@
 //!
 //! A new kind of probe goes into these places:
 //! - here: its file, a `mod` line, and an arm in `probe()`;
-//! - `cluster/kind.rs`: its settings, in `ProbeKind`; `cluster.rs`, if it has a password or is made once for all addresses;
-//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`; `config/epoch.rs`; `config/documented.rs`: `KINDS`;
+//! - `cluster/kind.rs`: its settings, in `ProbeKind`;
+//! - `cluster.rs`, if it has a password or is made once for all addresses;
+//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`;
+//! - `config/epoch.rs`; `config/documented.rs`: `KINDS`;
 //! - `privileges.rs`, if it needs a capability; `health/targets.rs`, if it suits a witness;
-//! - `doc/failover.md`, `doc/configuration.md`, `dist/dns-xdp.toml`; `config/kind/tests.rs`, `tests/tests/net/scenes_probes.rs`.
+//! - `doc/failover.md`, `doc/configuration.md`, `dist/dns-xdp.toml`;
+//! - `config/kind/tests.rs`, `tests/tests/net/scenes_probes.rs`.
 mod dns;
 mod exec;
 mod http;
@@ -72,12 +75,12 @@ enum Fault {
     Ours(String),
 }
 
-/// The host answered, but not as it should.
+/// Makes the fault of a host that answered, but wrongly.
 fn wrong(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: true })
 }
 
-/// Nothing shows whether the host is there.
+/// Makes the fault of a host that did not answer at all.
 fn unseen(reason: impl Into<String>) -> Fault {
     Fault::Theirs(Failure { reason: reason.into(), visible: false })
 }
@@ -124,7 +127,7 @@ async fn datagram(
     judge: impl Fn(&io::Error) -> Fault,
     read: impl Fn(&[u8]) -> Option<Result<(), Fault>>,
 ) -> Result<(), Fault> {
-    /// The longest datagram: servers send no longer one unless asked (RFC 6891, section 6.2.5).
+    /// The longest datagram: servers send longer ones only on request (RFC 6891, section 6.2.5).
     const LONGEST: usize = 4096;
     let mut buffer = [0; LONGEST];
     let received = async {

@@ -1,4 +1,4 @@
-//! Computes when attempts at one subject start and when they are overdue. Pure.
+//! Computes when attempts at one subject start and when they are overdue. This module is pure.
 use std::time::Duration;
 
 /// The attempts of one probe. At most one attempt is under way. Times are durations since an origin that the caller
@@ -41,7 +41,8 @@ impl Schedule {
         (self.under_way, self.doubted) = (true, false);
     }
 
-    /// When the attempt under way will have had no answer for `fast-interval`; `None` once that has been reported.
+    /// The time when the attempt under way becomes overdue: after `fast-interval` without an answer. `None` once that
+    /// has been reported.
     pub(crate) fn overdue(&self) -> Option<Duration> {
         self.newest.filter(|_| self.under_way && !self.doubted).map(|start| start + self.fast_interval)
     }
@@ -83,7 +84,7 @@ pub(super) mod tests {
     }
 
     impl Simulation {
-        /// Creates a subject that answered a probe that started at `since`.
+        /// Creates a subject that has passed one attempt, which started and ended at `since`.
         pub(in crate::health) fn new(probe: &Probe, since: Duration) -> Self {
             let mut simulation = Simulation {
                 verdict: Verdict::new(probe),

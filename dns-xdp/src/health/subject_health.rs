@@ -1,4 +1,4 @@
-//! Combines the verdicts on a subject's probes. Pure.
+//! Combines the verdicts on a subject's probes. This module is pure.
 use std::time::Duration;
 
 use super::verdict::{Health, Verdict};
@@ -7,13 +7,13 @@ use crate::cluster::{Family, FamilyRule, HealthCheck};
 /// The health of a subject by all its probes. Its times have the same origin as the verdicts' times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectHealth {
-    /// The health, as for one probe.
+    /// The health of the subject. It has the same values as the health by one probe.
     pub health: Health,
-    /// Whether the host answered something to the last attempt of one of its probes.
+    /// Whether the host answered the last attempt of one of its probes, even with an error.
     pub visible: bool,
     /// Since when it has this health.
     pub since: Duration,
-    /// Why it is not plainly up, probe by probe, or why it cannot be probed.
+    /// The failures, probe by probe, or why it cannot be probed; `None`: it is up without a failure.
     pub reason: Option<String>,
     /// Whether some probe could not be made for this server's own reason.
     pub inconclusive: bool,
@@ -64,7 +64,7 @@ impl SubjectHealth {
         u32::try_from(left.as_millis().div_ceil(1000)).ok()
     }
 
-    /// Whether the subject belongs into the answers; `None` while that is not known.
+    /// Whether the subject belongs in the answers; `None` while that is not known.
     pub fn serving(&self) -> Option<bool> {
         self.health.serving()
     }
@@ -107,7 +107,8 @@ impl FamilyHealth {
         }
     }
 
-    /// Why it is not plainly up: once if both families have the same reason, otherwise with the name of each.
+    /// The reason, unless it is up without a failure: once if both families have the same reason, otherwise with the
+    /// name of each.
     fn reason(&self) -> Option<String> {
         if self.ipv4.reason == self.ipv6.reason {
             return self.ipv4.reason.clone();

@@ -15,8 +15,8 @@ pub struct Target {
 }
 
 /// How a witness is probed: with the `tcp` probe of the first node that is probed. A witness that refuses the connection
-/// counts like a witness that accepts it. An echo probes the witness if that node has no `tcp` probe, or if the probe
-/// expects a reply: a gateway answers no request for a web page.
+/// counts like a witness that accepts it. If that node has no `tcp` probe, an echo probes the witness. An echo also
+/// replaces a `tcp` probe that expects a reply, because a gateway does not answer a request for a web page.
 pub fn of_witness(nodes: &[Node]) -> HealthCheck {
     let node = nodes.iter().find(|node| node.is_probed()).expect("a cluster has a node that is probed");
     let probes = &node.health.probes;

@@ -1,4 +1,4 @@
-//! The verdict on one node: a pure state machine over observations and the monotonic times of these.
+//! The verdict on one node: a pure state machine over observations and their monotonic times.
 use std::fmt;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub enum Health {
 }
 
 impl Health {
-    /// Whether this health belongs into the answers; `None`: nothing is known.
+    /// Whether a node of this health belongs in the answers; `None`: nothing is known.
     pub const fn serving(self) -> Option<bool> {
         match self {
             Health::Unknown => None,
@@ -75,8 +75,8 @@ pub enum Observation {
         /// Why this server could not make the probe.
         reason: String,
     },
-    /// A probe has had no answer for `fast-interval`; its result follows. It is no failure yet, but puts the node in
-    /// doubt.
+    /// A probe has had no answer for `fast-interval`; its result follows. This is not a failure yet, but puts the node
+    /// in doubt.
     Overdue,
 }
 
@@ -85,17 +85,17 @@ pub enum Observation {
 pub struct Failure {
     /// The reason in lower case, for `status`.
     pub reason: String,
-    /// Whether the host answered something: a host that refuses the connection is visible; a silent or unreachable host
-    /// is not.
+    /// Whether the host answered, even with an error. A host that refuses the connection is visible; a silent or
+    /// unreachable host is not.
     pub visible: bool,
 }
 
 /// A change of health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transition {
-    /// The health before.
+    /// The previous health.
     pub from: Health,
-    /// The health now.
+    /// The new health.
     pub to: Health,
 }
 
@@ -128,7 +128,7 @@ pub struct Verdict {
 /// The pace of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// The time from the start of the last attempt.
+    /// The time from the start of the last attempt to the start of the next.
     pub delay: Duration,
     /// How long the attempt may take.
     pub timeout: Duration,
@@ -239,7 +239,7 @@ impl Verdict {
     }
 
     /// Takes the time of an answer. The first answer after a silence also took the time of address resolution (RFC 826,
-    /// RFC 4861). It says nothing about later answers.
+    /// RFC 4861). That time says nothing about later answers.
     fn take_time(&mut self, round_trip: Duration) {
         self.round_trip = match self.answers {
             0 => round_trip,
@@ -285,12 +285,12 @@ impl Verdict {
         self.health
     }
 
-    /// Whether the node belongs into the answers; `None` : nothing is known of it.
+    /// Whether the node belongs in the answers; `None`: nothing is known of it.
     pub fn serving(&self) -> Option<bool> {
         self.health.serving()
     }
 
-    /// Whether the host answered anything to the last attempt that was made.
+    /// Whether the host answered the last attempt that was made, even with an error.
     pub fn visible(&self) -> bool {
         self.visible
     }
@@ -305,7 +305,7 @@ impl Verdict {
         self.since
     }
 
-    /// Why the node is not plainly up: the last failure, or the reason why it cannot be probed.
+    /// The last failure, or why the node cannot be probed; `None`: the node is up without a failure.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
@@ -315,14 +315,14 @@ impl Verdict {
         self.health == Health::Suspect || self.health == Health::Up && self.overdue
     }
 
-    /// Whether the node is a suspect that fails each time, and at most `to_go` failures are missing.
+    /// Whether the node is a suspect that fails each time, and at most `to_go` more failures make it down.
     pub(super) fn is_falling(&self, to_go: u32) -> bool {
         let left = self.probe.fall.saturating_sub(self.failures);
         self.health == Health::Suspect && self.successes == 0 && left <= to_go
     }
 
-    /// Whether the node is out of the answers and may come back. Either its attempts succeed and at most `to_go`
-    /// successes are missing, or no attempt begun after `since` has reached its timeout.
+    /// Whether the node is out of the answers and may come back. Either its attempts succeed and it needs at most
+    /// `to_go` more successes, or no attempt begun after `since` has reached its timeout.
     pub(super) fn may_rise(&self, to_go: u32, since: Duration) -> bool {
         let left = self.rise_needed().saturating_sub(self.successes);
         let is_rising = self.successes > 0 && left <= to_go;
@@ -342,7 +342,7 @@ impl Verdict {
         may_fall.then(|| self.probe.fall.saturating_sub(self.failures))
     }
 
-    /// While the node is suspect: the longest time until it is down.
+    /// The longest time until a suspect node is down; `None`: the node is not suspect.
     pub fn time_left(&self) -> Option<Duration> {
         let left = self.probe.fall.saturating_sub(self.failures);
         (self.health == Health::Suspect)
@@ -356,8 +356,8 @@ impl Verdict {
 
     /// The pace of the next attempt: fast while this probe is in doubt or, with `doubt`, another probe of its node is.
     ///
-    /// A suspect has `fast-interval` to answer, or twice its recent time. So the attempts at a silent node do not delay
-    /// each other for a whole `timeout` each; [`Probe::time_to_detect`] relies on this.
+    /// A suspect has `fast-interval` to answer, or twice its recent time. An attempt at a silent node therefore does
+    /// not delay the next one for a whole `timeout`. [`Probe::time_to_detect`] relies on this.
     pub fn pace(&self, doubt: bool) -> Pace {
         let Probe { interval, fast_interval, timeout, .. } = self.probe;
         let is_presumed = self.health == Health::Up && !self.visible;

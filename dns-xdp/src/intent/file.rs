@@ -60,8 +60,8 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, Error> {
     serde_json::from_slice(&text).map_err(|source| Error::Malformed { path: path.to_owned(), source })
 }
 
-/// Replaces the file, and makes its directory if necessary. After a crash meanwhile, the file has the old intents or
-/// the new ones. After the return it has the new ones.
+/// Replaces the file, and makes its directory if necessary. If the machine crashes meanwhile, the file has either the
+/// old or the new intents. After the return it has the new intents.
 pub fn store(path: &Path, intents: &Intents) -> Result<(), Error> {
     write(path, intents)
 }

@@ -13,7 +13,7 @@ use crate::cluster::Admin;
 /// The holds that count, by the names of their nodes.
 pub type Holds = BTreeMap<String, Hold>;
 
-/// The operator that ended a hold and whose name is not known.
+/// The text for an operator that ended a hold and has no known name.
 pub const NAMELESS: &str = "an operator";
 
 /// The hold of a node that fell.
@@ -38,7 +38,7 @@ impl Hold {
         Hold { since: now, released: None, by: None, others: Map::new() }
     }
 
-    /// The same hold, which ends now.
+    /// Returns the same hold, which ends now.
     pub fn released(self, now: Timestamp) -> Hold {
         Hold { released: Some(now), ..self }
     }

@@ -18,7 +18,8 @@ pub struct Local {
     /// The nodes that fell.
     #[serde(default)]
     pub holds: BTreeMap<String, LocalHold>,
-    /// Holds that have ended on this server, and that the store has or may have: the write of a hold may lack its answer.
+    /// Holds that have ended on this server, but may still count in the store. The store may also have a hold whose
+    /// write got no answer.
     #[serde(default, skip_serializing_if = "Holds::is_empty")]
     pub released: Holds,
 }
@@ -28,15 +29,15 @@ pub struct Local {
 pub struct LocalIntent {
     /// The intent.
     pub intent: Intent,
-    /// The store's intent for the node when this one was set; `None`: there was none.
+    /// The store's intent for the node when this intent was set; `None`: there was none.
     pub base: Option<Intent>,
-    /// The intent that this server has tried to write. The store may have it without an answer.
+    /// The intent that this server has tried to write. The store may have this intent even if no answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Intent>,
 }
 
 impl LocalIntent {
-    /// Whether no operator has decided about the node on another server, if the store says this.
+    /// Whether no operator has decided about the node on another server. `stored` is the store's present intent.
     fn stands(&self, stored: Option<&Intent>, now: Timestamp) -> bool {
         let LocalIntent { base, offered, .. } = self;
         is_undecided_since(base.as_ref(), stored, now)
@@ -54,7 +55,7 @@ pub struct LocalHold {
 }
 
 impl LocalHold {
-    /// Whether this intent counts beside the stored one.
+    /// Whether this hold counts beside the stored intent.
     fn stands(&self, stored: Option<&Intent>) -> bool {
         let is_wanted_up = stored.is_some_and(|intent| intent.admin == Admin::Up);
         let stored = stored.and_then(|intent| intent.hold.as_ref());
@@ -65,7 +66,7 @@ impl LocalHold {
     /// Whether `stored` is the ended base, and this server had ended it before the node fell.
     fn began_after(&self, stored: &Hold) -> bool {
         let is_base = self.base.as_ref().is_some_and(|base| base.counts() && base.since == stored.since);
-        // The time is by another server's clock. An operator's end of the hold after the fall ends both holds.
+        // The time is by another server's clock. If an operator ended the hold after the fall, both holds end.
         is_base && stored.released.is_some_and(|released| stored.by.is_none() || released <= self.hold.since)
     }
 }
@@ -111,7 +112,7 @@ impl Local {
     /// Ends the hold of a node on this server. `stored` is the store's hold of it, perhaps from another server.
     pub fn release(&mut self, node: &str, stored: Option<&Hold>) {
         let own = self.holds.remove(node).map(|local| local.hold);
-        // The store may have the own one although no answer said so.
+        // The store may have this server's own hold although no answer said so.
         let ended = stored.filter(|stored| stored.counts()).cloned().or(own);
         self.released.extend(ended.map(|ended| (node.to_owned(), ended)));
     }
@@ -227,7 +228,7 @@ pub fn wants_as(one: Option<&Intent>, other: Option<&Intent>) -> bool {
     said(one) == said(other)
 }
 
-/// Whether no operator has decided about a node since the stored intent was `before`. The end of an intent is no
+/// Whether no operator has decided about a node since the stored intent was `before`. The end of an intent is not a
 /// decision, even if a server with a fast clock has written it.
 pub fn is_undecided_since(before: Option<&Intent>, stored: Option<&Intent>, now: Timestamp) -> bool {
     let ends = before.and_then(|before| before.until);

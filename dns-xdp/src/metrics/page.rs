@@ -1,4 +1,5 @@
-//! The status page for people: the contents of `dns-xdp status`, with the rates and the newest events. Pure.
+//! The status page for people: the contents of `dns-xdp status`, with the rates and the newest events. This module is
+//! pure.
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -289,7 +290,7 @@ fn at(time: Timestamp) -> Markup {
     html! { time datetime=(time) { (time.strftime("%Y-%m-%d %H:%M:%S")) } }
 }
 
-/// A time as a clock time, for comparing, and as an age, for a glance.
+/// Returns a time as a clock time and as an age.
 fn ago(now: Timestamp, time: Timestamp) -> Markup {
     let age = Duration::try_from(now.duration_since(time)).unwrap_or_default();
     html! { time datetime=(time) title=(time) { (span(age)) " ago" } }

@@ -1,10 +1,10 @@
-//! Computes queries per second from totals at several times. Pure.
+//! Computes queries per second from totals at several times. This module is pure.
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The age after which a total no longer counts for the present rate.
 const WINDOW: Duration = Duration::from_secs(60);
-/// The time that a rate is taken over, or less if there are no older totals.
+/// The time over which a rate is averaged; less if there are no older totals.
 const SPAN: Duration = Duration::from_secs(5);
 /// The shortest time for a rate: over less it would be noise.
 const SHORTEST: Duration = Duration::from_secs(1);

@@ -305,7 +305,7 @@ fn transition_labels(subject: &Subject, family: Option<cluster::Family>, to: Hea
     labels
 }
 
-/// The labels of a subject. A witness is no node, and has its address as label.
+/// The labels of a subject. A witness is not a node, and has its address as label.
 fn subject_labels(subject: &Subject) -> Labels {
     match subject {
         Subject::Node(node) => vec![("node", node.clone())],

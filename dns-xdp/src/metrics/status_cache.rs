@@ -19,7 +19,7 @@ use crate::event::{Event, Journal};
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest age of an answer that is used again.
 const FRESH: Duration = Duration::from_millis(250);
-/// The loop counts as hung after this time without a heartbeat. It beats at least once a second.
+/// The loop counts as hung after this time without a heartbeat. The loop beats at least once a second.
 const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 /// The number of events on the page.
 const EVENTS: u64 = 20;
@@ -53,7 +53,7 @@ pub(super) struct View {
     pub(super) at: Timestamp,
 }
 
-/// Whether the loop lives.
+/// Whether the loop runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Life {
     /// Nothing is published yet.
@@ -94,7 +94,7 @@ impl StatusCache {
         &self.recorder
     }
 
-    /// Returns whether the loop lives. It asks no other task, so that a hanging loop is detected at once.
+    /// Returns whether the loop runs. It asks no other task, so that a hanging loop is detected at once.
     pub(super) fn life(&self) -> Life {
         match self.recorder.heartbeat_age() {
             silence if silence > LONGEST_SILENCE => Life::Hung(silence),

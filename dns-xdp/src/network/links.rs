@@ -89,7 +89,7 @@ pub struct OnInterface {
 pub struct Peer {
     /// Its index, in its own network namespace.
     pub index: u32,
-    /// This namespace's number of the other namespace; `None`: the same namespace.
+    /// The number that this namespace has for the other namespace; `None`: the same namespace.
     pub namespace_id: Option<i32>,
 }
 

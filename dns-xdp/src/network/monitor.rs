@@ -23,7 +23,7 @@ const DRAIN_MAX: usize = 4096;
 /// Octets of the buffer. It may be small, because messages are not parsed; the network is read instead.
 const BUFFER: usize = 1024;
 
-/// Receives the changes of this network namespace since it was made.
+/// Receives the changes of this network namespace since the monitor was made.
 #[derive(Debug)]
 pub struct Monitor {
     socket: AsyncFd<Socket>,
@@ -35,7 +35,7 @@ impl Monitor {
     /// Joins the groups for links and addresses. Needs no capability.
     ///
     /// # Errors
-    /// Those of a netlink socket, and of registering it with the runtime. Call this within the runtime.
+    /// The errors of a netlink socket, and of registering it with the runtime. Call this within the runtime.
     pub fn new() -> io::Result<Monitor> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
@@ -44,8 +44,8 @@ impl Monitor {
             socket.add_membership(group)?;
         }
         #[expect(unsafe_code, reason = "tokio has no safe way to register a socket of another crate")]
-        // SAFETY: the socket owns its descriptor and is never cloned. It is closed after the `AsyncFd`, which owns
-        // it, has removed it from the reactor.
+        // SAFETY: the socket owns its descriptor and is never cloned. The descriptor is closed after the `AsyncFd`,
+        // which owns the socket, has removed it from the reactor.
         let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         Ok(Monitor { socket: socket.map_err(io::Error::from)?, next: Instant::now() })
     }

@@ -37,8 +37,9 @@ pub(super) fn addresses() -> io::Result<Vec<Address>> {
     dump(&request, libc::RTM_NEWADDR, Address::parse)
 }
 
-/// Whether the driver of a veth's other end runs an XDP program. Without one it takes no native answers. `None`: the
-/// link is no veth, or its other end cannot be read. In another network namespace that needs CAP_NET_ADMIN.
+/// Whether the driver of a veth's other end runs an XDP program. Without a program, that end takes no native answers.
+/// `None`: the link is not a veth, or its other end cannot be read. Reading it in another network namespace needs
+/// CAP_NET_ADMIN.
 pub fn peer_has_native_program(link: &Link) -> Option<bool> {
     Some(peer(link)?.has_native_program())
 }

@@ -83,7 +83,7 @@ impl Serving {
 }
 
 /// Returns the addresses of `[listen]` that can never be served, each with the reason. The daemon refuses to start with
-/// one.
+/// such an address.
 pub fn impossible(listen: &Listen) -> Vec<String> {
     listen.addresses.iter().filter_map(|address| address::impossible(*address)).collect()
 }
@@ -131,8 +131,8 @@ impl<'a> Configured<'a> {
 }
 
 /// Returns where an address is served. A tagged interface serves its own addresses. Untagged interfaces of a VRF also
-/// serve each other's, as Linux does (the weak host model, RFC 1122, section 3.3.4.2). An address that no configured
-/// interface has is served on each.
+/// serve each other's addresses, as Linux does (the weak host model, RFC 1122, section 3.3.4.2). An address that no
+/// configured interface has is served on each of them.
 fn places(found: &address::Found, network: &Network, configured: &Configured<'_>) -> Vec<Place> {
     let address = found.state.address;
     // A frame to a loopback address is forged.

@@ -1,4 +1,4 @@
-//! Refuses system calls with EPERM that neither the daemon nor the operator's commands need.
+//! Refuses, with EPERM, system calls that neither the daemon nor the operator's commands need.
 //!
 //! This is a list of refused calls, not of allowed calls. Commands inherit the filter. The calls of an ordinary
 //! program, of its C library and of the runtime change from version to version. A list of allowed calls would break

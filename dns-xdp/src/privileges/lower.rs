@@ -15,7 +15,7 @@ use rustix::thread::{
 use super::{filter, needed};
 use crate::config::Config;
 
-/// An executed program gains nothing from being root, permanently.
+/// The flags that permanently keep executed programs from gaining capabilities by being root.
 const SECURE: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT
     .union(CapabilitiesSecureBits::NO_ROOT_LOCKED)
     .union(CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE)
@@ -36,7 +36,7 @@ thread_local! {
 /// root, setuid programs and programs with file capabilities. Call it while there is one thread.
 ///
 /// # Errors
-/// The system refuses. It has no reason to.
+/// The system refuses, which is not expected.
 pub(crate) fn close_to_programs() -> anyhow::Result<()> {
     close().context("cannot keep privileges from the programs that are executed")
 }
@@ -47,7 +47,7 @@ fn close() -> anyhow::Result<()> {
     let sets = capabilities(None)?;
     set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..sets })?;
     if !sets.effective.contains(CapabilitySet::SETPCAP) {
-        // A user other than root has nothing that a program could gain without new privileges.
+        // Without new privileges, a program of a user other than root can gain no capability.
         return Ok(());
     }
     set_capabilities_secure_bits(SECURE).context("PR_SET_SECUREBITS")?;
@@ -62,8 +62,9 @@ fn close() -> anyhow::Result<()> {
 
 /// Decides which capabilities the threads of the daemon keep. Call it before the first thread starts.
 ///
-/// Each thread gives up the rest by [`drop_thread_privileges`] when it starts. Only two have the privileges of the start until
-/// [`drop_privileges`]: the main thread, which binds the sockets, and the publisher, which loads the program.
+/// Each thread gives up the rest by [`drop_thread_privileges`] when it starts. Only 2 threads have the privileges of
+/// the start until [`drop_privileges`]: the main thread, which binds the sockets, and the publisher, which loads the
+/// program.
 pub(crate) fn decide(config: &Config) {
     KEPT.get_or_init(|| needed(config));
 }

@@ -44,7 +44,8 @@ mod tests {
         assert_eq!(room_of(40, 64, 1024), 1, "somebody has to be served");
     }
 
-    /// Limits belong to a process, and other tests share this one. The test therefore runs again in a process of its own.
+    /// Limits belong to a process, and other tests share this one. The test therefore runs again in a process of its
+    /// own.
     #[test]
     fn the_soft_limit_is_raised_and_open_descriptors_are_taken_from_it() {
         const ALONE: &str = "DNS_XDP_TEST_ALONE";

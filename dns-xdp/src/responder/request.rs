@@ -1,8 +1,8 @@
 //! Reads a message: its header, then the question and the OPT as far as they are well formed.
 //!
-//! Only the question and the OPT of a query have a meaning for this server. It skips other records, and bytes behind
-//! the last record. The records have to match the header's counts, and there may be only a few. The reader never goes
-//! back: it follows no compression pointer, so the cost of a message is bounded by its length.
+//! Only the question and the OPT of a query have a meaning for this server. It skips other records, and bytes after the
+//! last record. The records have to match the header's counts, and there may be only a few. The reader never goes back:
+//! it follows no compression pointer, so the cost of a message is bounded by its length.
 use dns_xdp_ebpf::cookie::{self, Cookie};
 use dns_xdp_ebpf::message::{HEADER_LENGTH, OPTION_NSID};
 use dns_xdp_ebpf::table::NAME_MAX;
@@ -25,7 +25,7 @@ pub(super) struct Request {
     pub(super) metadata: Metadata,
     /// The question; `None`: there is not exactly one, or it is not readable.
     pub(super) question: Option<Query>,
-    /// The OPT; `None`: there is none that is readable.
+    /// The OPT; `None`: there is no readable OPT.
     pub(super) opt: Option<Opt>,
     /// Whether the message was readable to the end of its last record, with at most one question and at most one OPT.
     pub(super) well_formed: bool,
@@ -40,7 +40,7 @@ pub(super) struct Opt {
     pub(super) payload_size: u16,
     /// The EDNS version.
     pub(super) version: u8,
-    /// The DO bit.
+    /// Whether the DO bit is set.
     pub(super) dnssec_ok: bool,
     /// Whether the requestor asks for the server's identity.
     pub(super) nsid: bool,
@@ -66,8 +66,8 @@ pub(super) enum Asked {
 struct Malformed;
 
 impl Request {
-    /// Reads a message. `None`: the message gets no answer. It has no whole header, or it is a response; two servers
-    /// could answer each other for ever.
+    /// Reads a message. `None`: the message gets no answer. It has no whole header, or it is a response: if servers
+    /// answered responses, two servers could answer each other forever.
     pub(super) fn read(message: &[u8]) -> Option<Request> {
         let Header { metadata, counts } = Header::read(&mut BinDecoder::new(message)).ok()?;
         if metadata.message_type == MessageType::Response {
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    /// Moves behind a name without following pointers. Returns whether the name ends in a pointer.
+    /// Moves past a name without following pointers. Returns whether the name ends in a pointer.
     fn pass_name(&mut self) -> Result<bool, Malformed> {
         let start = self.at;
         loop {

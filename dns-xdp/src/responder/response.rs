@@ -15,13 +15,13 @@ use super::request::{Asked, Opt, Request};
 use super::wire::{Outgoing, OutgoingOpt, Records, encode_name_servers};
 use crate::zone::{Lookup, Zone};
 
-/// Octets of the shortest NS record: owner, type, class, TTL, length, and a label with a pointer behind it.
+/// Octets of the shortest NS record: owner, type, class, TTL, length, and a label followed by a pointer.
 const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
 
 /// QTYPEs of zone transfers, IXFR and AXFR (RFC 1995, RFC 5936).
 const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
 
-/// QTYPEs of other meta-queries up to MAILA, with TKEY and TSIG. The zone answers 255, ANY.
+/// QTYPEs of other meta-queries, among them TKEY, TSIG and MAILA. The zone answers ANY, which is 255.
 const META_QUERIES: std::ops::RangeInclusive<u16> = 248..=254;
 
 /// The circumstances of a message's arrival.
@@ -151,8 +151,8 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, li
     }
 }
 
-/// Returns the answer to a question of class IN: the rcode, the records and the TTL. Without records it is the SOA's
-/// TTL.
+/// Returns the answer to a question of class IN: the rcode, the records and the TTL. Without records, the TTL is the
+/// SOA's.
 pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
     let Answer { rcode, records, .. } = records_of(&Query::query(qname, qtype), zone, 0);
     let (answers, authorities) = match records {

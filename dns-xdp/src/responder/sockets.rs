@@ -55,7 +55,7 @@ impl Sockets {
     /// Returns the served addresses and ports, which are the same over UDP and TCP.
     ///
     /// # Errors
-    /// Those of getsockname(2).
+    /// The errors of getsockname(2).
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.bound.iter().map(|(_, bound)| bound.tcp.local_addr()).collect()
     }
@@ -92,13 +92,13 @@ pub enum BindError {
         /// The address asked for.
         address: IpAddr,
     },
-    /// `0.0.0.0` or `::`. An answer could leave with another source address than the query's destination.
+    /// `0.0.0.0` or `::`. The source address of an answer could differ from the destination of the query.
     #[error("{address} is not one address: name the addresses that clients ask in `[listen] addresses`")]
     Unspecified {
         /// The address asked for.
         address: IpAddr,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("binding port {port} on {address}")]
     Other {
         /// The address asked for.
@@ -201,8 +201,8 @@ fn udp(endpoint: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Sends datagrams unfragmented, whatever ICMP messages say about the path. Those can be forged (RFC 9715, section
-/// 3.1).
+/// Sends datagrams unfragmented, and ignores what ICMP messages say about the path: they can be forged (RFC 9715,
+/// section 3.1).
 fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
     let (level, option, value) = if endpoint.is_ipv6() {
         (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT)
@@ -212,8 +212,8 @@ fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
     set_option(socket, level, option, value)
 }
 
-/// Has the kernel deliver a connection when its first message arrives, or after [`SILENT_SECONDS`]. The message is then
-/// read at once. Before that the connection takes no place, so no newer connection can replace it.
+/// Makes the kernel deliver a connection when its first message arrives, or after [`SILENT_SECONDS`]. The message is
+/// then read at once. Before that the connection takes no place, so no newer connection can replace it.
 fn await_message(socket: &Socket) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENT_SECONDS)
 }

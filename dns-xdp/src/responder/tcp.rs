@@ -1,5 +1,5 @@
-//! The accept loop and the connections. Their number is bounded: the client prefix with the most loses one (RFC 7766,
-//! section 6.2.2).
+//! The accept loop and the connections. Their number is bounded: a connection of the client prefix with the most
+//! connections is closed (RFC 7766, section 6.2.2).
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
@@ -54,10 +54,11 @@ pub(super) async fn serve(
                 is_failing = false;
                 let seat = Connections::enter(&connections, client.ip());
                 tasks.spawn(converse_seated(stream, Arc::clone(&exchange), seat, stop.clone()));
-                // The closed connection returns its descriptor, and the new one is read before others replace it.
+                // Let the closed connection release its descriptor, and let the new connection be read before others
+                // replace it.
                 yield_now().await;
             }
-            // The client has closed the connection. There may be more connections behind it.
+            // The client has closed the connection. More connections may wait.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Log only the first error in a row, because there may be 100 a second.
@@ -186,8 +187,8 @@ impl Connections {
         Connections { capacity, prefixes, open: Mutex::default() }
     }
 
-    /// Takes a seat. When all are taken, one of the prefix with the most connections is closed. A client with hundreds
-    /// of connections therefore loses its own first.
+    /// Takes a seat. When all seats are taken, a connection of the prefix with the most connections is closed. A client
+    /// with hundreds of connections therefore loses its own connections first.
     fn enter(connections: &Arc<Connections>, client: IpAddr) -> Seat {
         let mut open = connections.lock();
         if open.by_turn.len() >= connections.capacity {
@@ -228,7 +229,7 @@ impl Open {
         Some(seat)
     }
 
-    /// Closes a connection of the prefixes with the most: the one that is idle longest.
+    /// Closes a connection of the prefixes with the most connections: the one that is idle longest.
     fn make_room(&mut self) {
         let most = self.held.values().copied().max();
         let mut in_turn = self.by_turn.iter();

@@ -25,7 +25,7 @@ pub(super) struct OutgoingOpt {
     pub(super) payload_size: u16,
     /// The upper eight bits of the response code.
     pub(super) rcode_high: u8,
-    /// The DO bit.
+    /// Whether the DO bit is set.
     pub(super) dnssec_ok: bool,
     /// The options as code and data.
     pub(super) options: Vec<(u16, Vec<u8>)>,
@@ -84,8 +84,8 @@ pub(super) fn encode_name_servers(
 }
 
 impl Outgoing {
-    /// Returns the message in at most `limit` octets. Leaves out all glue if it does not fit, which is no truncation
-    /// (RFC 2181, section 9). If the rest does not fit either, sets TC and writes only question and OPT.
+    /// Returns the message in at most `limit` octets. Leaves out all glue if it does not fit, which does not count as
+    /// truncation (RFC 2181, section 9). If the rest does not fit either, sets TC and writes only question and OPT.
     pub(super) fn write(&self, limit: usize) -> Vec<u8> {
         let mut writer = Writer::new(self.question.as_ref(), limit.saturating_sub(self.opt_length()));
         let question_end = writer.octets.len();
@@ -153,7 +153,7 @@ impl OutgoingOpt {
     }
 }
 
-/// Writes a message behind its header.
+/// Writes a message after its header.
 struct Writer<'m> {
     octets: Vec<u8>,
     limit: usize,

@@ -1,8 +1,8 @@
 //! The client of the store: a task that performs the calls of the `session`, to one member at a time. It gives the
 //! daemon the newest view, and whether the daemon may rely on it.
 //!
-//! `session` is pure. So are `membership` (whether this server decides together with the others) and `watch_lag`
-//! (whether the watch still reports changes). The view's decisions are not made here.
+//! `session`, `membership` and `watch_lag` are pure. `membership` tells whether this server decides together with the
+//! others, and `watch_lag` whether the watch still reports changes. The view's decisions are not made here.
 mod call;
 pub mod membership;
 pub(in crate::store) mod repeated_ends;
@@ -43,8 +43,8 @@ pub struct Seen {
     pub since: Timestamp,
     /// The documents that an operator may accept, if the store is not trusted or has lost some.
     pub offered: Option<Arc<Documents>>,
-    /// The store takes changes, even before this server has joined: a change is made only if no other client has
-    /// changed the same documents.
+    /// Whether the store takes changes. This can be `true` before this server has joined: a change is made only if no
+    /// other client has changed the same documents.
     pub is_up: bool,
 }
 
@@ -53,7 +53,7 @@ pub struct Seen {
 pub struct Request {
     /// The change.
     pub swap: Swap,
-    /// Gets the revision of the change.
+    /// The channel that gets the revision of the change.
     pub reply: oneshot::Sender<Result<Revision, Error>>,
 }
 

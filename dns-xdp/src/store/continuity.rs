@@ -1,4 +1,4 @@
-//! Decides whether a store continues the state seen last, or is an older or another store. Pure.
+//! Decides whether a store continues the state seen last, or is an older or another store. This module is pure.
 //!
 //! Within one store the revision of a key never goes down. A store that was restored from an older backup breaks this
 //! rule, and so does another store. An operator then decides: `cluster accept` writes an [`Accepted`] into the store.
@@ -27,7 +27,7 @@ pub struct Origin {
 pub struct Known {
     /// The documents in force.
     pub documents: Documents,
-    /// The store's revision then.
+    /// The store's revision at that time.
     pub revision: Revision,
     /// The identity of the store.
     pub origin: Origin,
@@ -80,10 +80,10 @@ pub fn is_accepted(known: Origin, listing: &Listing) -> bool {
     accepted.generation > known.generation && accepted.cluster == listing.cluster && is_for_us
 }
 
-/// Why the documents of a listing are not trusted; `None`: they are.
+/// Why the documents of a listing are not trusted; `None`: they are trusted.
 ///
-/// A missing document is no reason: see [`Documents::keep_deleted`]. The store's history tells whether it ever had the
-/// document: see [`replaced`].
+/// A missing document is not a reason: see [`Documents::keep_deleted`]. The store's history tells whether it ever had
+/// the document: see [`replaced`].
 pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
     let Known { documents, revision, origin } = known;
     if documents.revisions.is_empty() || is_accepted(*origin, listing) {
@@ -114,7 +114,8 @@ pub fn doubt(known: &Known, listing: &Listing) -> Option<String> {
 }
 
 /// Returns key and revision of the newest document seen, if a listing has a later one or none in its place. The history
-/// of the same store has that document. The history of an older backup does not, however far its revision has come.
+/// of the same store has that document. The history of an older backup does not have it, however high the backup's
+/// revision is.
 pub fn replaced(known: &Known, listing: &Listing) -> Option<(String, Revision)> {
     let Known { documents, origin, .. } = known;
     let is_same_store = origin.cluster.is_some() && origin.cluster == listing.cluster;
@@ -133,7 +134,7 @@ pub fn never_had(key: &str, revision: Revision, listing: &Listing) -> String {
     )
 }
 
-/// The remedy in messages about an older store.
+/// The remedy that messages about an older store name.
 const REMEDY: &str =
     "`dns-xdp cluster accept --dry-run` shows what it would change, `dns-xdp cluster accept` accepts it";
 

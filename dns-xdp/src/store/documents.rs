@@ -8,7 +8,7 @@ impl Documents {
     /// Reads the documents of a listing.
     ///
     /// # Errors
-    /// A document cannot be read: its key, and why.
+    /// A document cannot be read. The error has the document's key and the reason.
     pub fn read(listing: &Listing) -> Result<Documents, String> {
         let mut documents = Documents::default();
         for (key, _) in CONCERNS {
@@ -66,7 +66,7 @@ impl Documents {
         ))
     }
 
-    /// The writes that replace the shared part by this one. A document that is not in it becomes empty.
+    /// Returns the writes that replace the shared part by `shared`. A document that `shared` lacks becomes empty.
     pub fn writes(&self, shared: &Shared) -> BTreeMap<String, Vec<u8>> {
         let differs = |key: &&str| {
             let [old, new] = [&self.texts, shared].map(|texts| texts.get(*key).map_or("", String::as_str));

@@ -25,7 +25,7 @@ use super::{Batch, Entry, Error, Lease, Listing, Revision, Store, Swap, Watch};
 use crate::authorities::NoAuthorities;
 use crate::config::{self, SharedStore};
 
-/// The time between asking one member and the next, if any member will do.
+/// The time between asking one member and the next, when any member can answer.
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// How to reach the members. The files of `[cluster]` are read again for each connection.
@@ -104,8 +104,8 @@ impl Members {
         Ok(etcd)
     }
 
-    /// Returns the listing of the first member that answers, and a connection to it. All members are asked, each
-    /// 250 ms after the one before, so that a silent member costs only this time.
+    /// Returns the listing of the first member that answers, and a connection to it. All members are asked, each 250 ms
+    /// after the previous one, so that a silent member costs only this time.
     ///
     /// # Errors
     /// No member has answered: the error of the last one.
@@ -180,7 +180,7 @@ impl Etcd {
         RangeRequest { range_end: after_prefix(&key), key, ..RangeRequest::default() }
     }
 
-    /// Writes a key, under a lease unless that is 0.
+    /// Writes a key, under a lease unless `lease` is 0.
     fn write(&self, key: &str, value: Vec<u8>, lease: i64) -> Operation {
         Operation::Put(PutRequest { key: self.key(key).into_bytes(), value, lease })
     }
@@ -342,7 +342,7 @@ fn entry(prefix: &str, pair: KeyValue) -> Option<(String, Entry)> {
     Some((key, Entry { value: pair.value, revision: revision(pair.mod_revision) }))
 }
 
-/// Returns the first key after all that begin with a prefix.
+/// Returns the first key after all keys that begin with a prefix.
 fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -351,7 +351,7 @@ fn after_prefix(prefix: &[u8]) -> Vec<u8> {
             return end;
         }
     }
-    // No key is greater: etcd takes a NUL for the end of the key space.
+    // No key comes after the prefix. A single NUL means the end of the key space in etcd.
     vec![0]
 }
 
@@ -374,7 +374,7 @@ fn text_of(key: &[u8]) -> String {
     text
 }
 
-/// etcd counts in signed numbers, from 1.
+/// Converts a revision of etcd, which counts in signed numbers from 1.
 fn revision(number: i64) -> Revision {
     Revision::try_from(number).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! Tells servers of the same name apart: a cloned machine has the name of the original.
 //!
 //! The identifier is made once in each boot of a machine. A file passes it on to the next daemon, so that a restarted
-//! daemon and a successor are the same server. A clone has the file too, but its boot is another one.
+//! daemon and a successor are the same server. A clone has the file too, but it was booted separately.
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -48,8 +48,8 @@ pub(crate) fn namesake(listing: &Listing, name: &str, own: &Instance) -> Option<
 /// Returns the identifier of this machine's server until the next boot. The file at `path` keeps it.
 ///
 /// # Errors
-/// The kernel's identifier cannot be read. A file that cannot be written is no error: the next daemon then waits for
-/// the end of this daemon's lease.
+/// The kernel's identifier cannot be read. A file that cannot be written is not an error: the next daemon then waits
+/// for the end of this daemon's lease.
 pub fn identifier(path: &Path) -> io::Result<String> {
     let [boot, new] = [BOOT_ID, UUID].map(fs::read_to_string);
     Ok(kept(path, boot?.trim(), new?.trim()))

@@ -14,7 +14,7 @@ use crate::intent::Intents;
 /// The contents of the file. Unknown fields are ignored; fields that an earlier version did not write have a default.
 #[derive(Debug, Serialize, Deserialize)]
 struct Copy {
-    /// The store's revision then.
+    /// The store's revision when the copy was made.
     revision: Revision,
     texts: Shared,
     intents: Intents,

@@ -1,5 +1,5 @@
 //! Reads the configuration of a start: the file alone, or the file with the store's documents. If the store is away,
-//! their last good copy is used.
+//! the last good copy of its documents is used.
 use std::path::Path;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub async fn load(path: &Path) -> Result<Loaded, ConfigError> {
         },
         Err(reason) => ConfigError::Store { path: path.to_owned(), reason },
     };
-    // At the next start a server has from its copy the same documents that it has in force now.
+    // The copy has the documents that this server last had in force, so the start continues with the same documents.
     match copy {
         Ok(Some(known)) => {
             let config = Config::parse_with(&text, path, &known.documents)?;

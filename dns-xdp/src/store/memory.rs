@@ -20,7 +20,7 @@ struct State {
     history: Vec<(Revision, String, Option<Entry>)>,
     changed: watch::Sender<Revision>,
     is_cut_off: bool,
-    /// Writes under a lease get no answer.
+    /// Whether writes under a lease get no answer.
     puts_hang: bool,
     /// Watches that began before this revision report nothing any more.
     silenced: Revision,

@@ -2,7 +2,7 @@
 //! key is the reversed name.
 //!
 //! ```text
-//!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► import ──► config/nodes, config/services
+//!  /skydns/com/example/demo/node1/3f2a = {"host":"192.0.2.11","targetstrip":1} ──► import ──► config/{nodes,services}
 //!  Zone ──► export ──► /skydns-live/com/example/demo/node1/dns-xdp-1 = {"host":"192.0.2.11","ttl":5,"group":"node1"}
 //! ```
 pub mod export;
@@ -59,19 +59,19 @@ struct Message {
 /// Why a key is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The value is no message.
+    /// The value is not a message.
     Unreadable,
     /// The host is a name: a CNAME.
     Alias,
-    /// There is no host: a TXT record that names the owner, say.
+    /// There is no host: for example, a TXT record that names the owner.
     Text,
     /// The message has a port, or is for mail: an SRV or an MX record.
     Service,
     /// The host is an address that no node can have.
     Address,
-    /// The key is no host name below the zone.
+    /// The key is not a host name below the zone.
     Name,
-    /// There are keys below this one for the same name, and only those are answered.
+    /// There are keys below this key for the same name. CoreDNS answers only the keys below.
     Shadowed,
     /// The name is a name server's, and dns-xdp makes those names itself.
     NameServer,
@@ -162,8 +162,9 @@ fn message(key: &str, value: &[u8]) -> Result<(String, bool, IpAddr), Cause> {
     }
 }
 
-/// The name that a key below the zone's path is about, and whether the key is the name itself. The labels that
-/// `targetstrip` counts only distinguish keys of one name. So do `x1`, `x2`, … and the marks of this mirror.
+/// The name that a key below the zone's path is about, and whether the key is the name itself. Three kinds of label
+/// only distinguish keys of one name: labels such as `x1`, the marks of this mirror, and the labels that `targetstrip`
+/// counts.
 fn owner(key: &str, targetstrip: i64) -> Result<(String, bool), Cause> {
     let mut labels: Vec<&str> = key.split('/').collect();
     let all = labels.len();

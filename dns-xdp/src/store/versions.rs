@@ -1,5 +1,6 @@
-//! Tests that versions can read each other's documents: as the version before writes them, and as a later one may.
-//! Servers of several versions share a store during an upgrade, and a daemon reads the files of an earlier one.
+//! Tests that versions can read each other's documents: documents of the previous version, and documents as a later
+//! version may write them. Servers of several versions share a store during an upgrade, and a daemon reads the files of
+//! an earlier version.
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

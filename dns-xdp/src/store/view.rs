@@ -59,7 +59,7 @@ impl<T> Deref for Read<T> {
 
 impl View {
     /// The view of a listing, made from the view of an earlier one: unchanged entries are not read again. If a document
-    /// cannot be read, the documents before stay.
+    /// cannot be read, the previous documents stay.
     pub fn read(listing: &Listing, before: &View) -> View {
         View::with(documents(listing, before), listing, before)
     }
@@ -102,7 +102,7 @@ impl View {
         }
     }
 
-    /// Whether the same decisions follow from it as from another view. The servers' status is only for operators.
+    /// Whether this view and another one lead to the same decisions. The servers' status is only for operators.
     pub fn decides_as(&self, other: &View) -> bool {
         self.judged == other.judged
             && self.malformed == other.malformed

@@ -1,4 +1,4 @@
-//! The agreement of several servers on their subjects, and which server probes which node. Pure.
+//! The agreement of several servers on their subjects, and which server probes which node. This module is pure.
 //!
 //! Every server computes both from the same documents, so that no server has to tell another.
 mod vote_count;
@@ -28,7 +28,7 @@ pub struct Verdicts {
     /// The subjects that fail, and whose hosts are silent.
     #[serde(default, rename = "gone", skip_serializing_if = "BTreeSet::is_empty")]
     pub unreachable: BTreeSet<String>,
-    /// The nodes that fell for this server and have no hold in the store yet. This is no verdict on their present
+    /// The nodes that fell for this server and have no hold in the store yet. This is not a verdict on their present
     /// health.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub fallen: BTreeSet<String>,
@@ -37,11 +37,11 @@ pub struct Verdicts {
 /// The servers' agreement on a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
-    /// Whether the subject belongs into the answers; `None`: no server has judged it.
+    /// Whether the subject belongs in the answers; `None`: no server has judged it.
     pub serving: Option<bool>,
-    /// Its host is not known to be silent.
+    /// Whether its host may be visible: it is not known to be silent.
     pub visible: bool,
-    /// Its host is silent, and more than one server says so.
+    /// Whether its host is silent, and more than one server says so.
     pub confirmed_unreachable: bool,
     /// The number of servers that find it up.
     pub up: usize,

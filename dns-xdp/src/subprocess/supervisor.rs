@@ -1,5 +1,5 @@
-//! The supervisor, a process between the daemon and a command. When the command ends, it also ends all processes that
-//! the command has started.
+//! The supervisor, a process between the daemon and a command. When the command ends, the supervisor ends all processes
+//! that the command has started.
 //!
 //! ```text
 //!  dns-xdp ──lifeline── supervisor ── command ── …
@@ -11,8 +11,9 @@
 //! that attribute for a whole process, and the daemon has other children, which must continue. Therefore the supervisor
 //! is a process of its own: this program, started again under the name [`NAME`].
 //!
-//! The lifeline is a pair of sockets. One of them is the supervisor's stdin. Through it the supervisor reports how the
-//! command ended. If the other end closes, the supervisor ends the command. It also closes when the daemon dies.
+//! The lifeline is a pair of sockets. One of them is the supervisor's stdin. The supervisor reports through the
+//! lifeline how the command ended. If the other end closes, the supervisor ends the command. The other end also closes
+//! when the daemon dies.
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -118,7 +119,7 @@ impl Supervised {
     }
 }
 
-/// Runs the command behind [`COMMAND`], and exits when no process of it is left.
+/// Runs the command after [`COMMAND`], and exits when no process of it is left.
 fn supervise(words: impl Iterator<Item = OsString>) -> ! {
     let mut words = words.skip_while(|word| word != COMMAND).skip(1);
     let reported = io::stdin().as_fd().try_clone_to_owned().map(Socket::from).and_then(|mut lifeline| {
@@ -138,13 +139,13 @@ fn supervise(words: impl Iterator<Item = OsString>) -> ! {
     process::exit(i32::from(reported.is_err()))
 }
 
-/// Runs a command until it ends, or the lifeline does.
+/// Runs a command until it ends or the lifeline is closed.
 fn run(
     program: &OsString,
     arguments: impl Iterator<Item = OsString>,
     lifeline: &mut Socket,
 ) -> io::Result<ExitStatus> {
-    // The kernel took the process name from the file. It keeps 15 letters.
+    // The kernel took the process name from the file. The kernel keeps 15 letters.
     prctl::set_name(c"dns-xdp-supervisor")?;
     prctl::set_child_subreaper(true)?;
     let output = io::stderr().as_fd().try_clone_to_owned()?;
@@ -217,7 +218,7 @@ fn children() -> Vec<Pid> {
 
 #[cfg(test)]
 mod tests {
-    /// Not a test: the entry of the test program if it was started as a supervisor.
+    /// The entry of the test program if it was started as a supervisor. This is not a test.
     #[test]
     fn entry() {
         if std::env::args().next().is_some_and(|name| name == super::NAME) {

@@ -12,9 +12,9 @@ use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus};
 use crate::store::client::Mode;
 use crate::{intent, repair_bound};
 
-/// Columns of the labels, with the blanks behind them.
+/// The number of columns for a label and the blanks after it.
 const LABEL: usize = 9;
-/// Columns before the text about a node below its line.
+/// The indent, in columns, of the text below a node's line.
 const INDENT: usize = 4;
 const HEAD: [&str; 7] = ["NODE", "ADDRESS", "ADMIN", "HEALTH", "EFFECTIVE", "SERVED AS", "SINCE"];
 /// The columns that are dropped when there is no room, the least important first.
@@ -111,7 +111,7 @@ fn queries(status: &Status) -> String {
     )
 }
 
-/// Returns how many answers and queries were held back, if any were or a limit is on.
+/// Returns the number of answers and queries that were held back, if it is not 0 or a limit is on.
 fn floods(flood_limits: &GuardStatus) -> Option<String> {
     let count = |count: u64| number(count as f64);
     let mut said = Vec::new();
@@ -139,7 +139,7 @@ fn lease(status: &Status) -> String {
     }
 }
 
-/// Returns a label, and the text behind it in as many lines as it needs.
+/// Returns a label, followed by the text in as many lines as it needs.
 fn labelled(label: Span<'static>, text: &str, width: usize, indent: usize) -> Vec<Line<'static>> {
     let mut label = Some(label);
     let lines = wrap(&harmless(text), width.saturating_sub(indent));
@@ -221,7 +221,7 @@ fn addresses(node: &NodeStatus) -> Vec<IpAddr> {
     node.ipv4.map(IpAddr::V4).into_iter().chain(node.ipv6.map(IpAddr::V6)).collect()
 }
 
-/// Returns whose addresses a node's name answers: the node that has them all, or else the addresses themselves.
+/// Returns the node whose addresses a node's name answers. If no node has all these addresses, returns the addresses.
 pub(in crate::cli) fn served_as(node: &NodeStatus, nodes: &[NodeStatus]) -> String {
     let own =
         |node: &NodeStatus| -> Vec<String> { addresses(node).iter().map(ToString::to_string).collect() };
@@ -246,7 +246,7 @@ fn in_column(node: &NodeStatus) -> Option<String> {
     addresses.find(|address| address.len() <= WIDEST_ADDRESS)
 }
 
-/// Returns the text about a node: first the address that is in no column, then the reasons.
+/// Returns the text about a node: first the address that fits no column, then the reasons.
 fn why(node: &NodeStatus) -> String {
     let shown = in_column(node);
     let mut others = addresses(node).into_iter().map(|address| address.to_string());

@@ -60,7 +60,7 @@ pub(super) struct OutcomeRate {
 pub(super) enum By {
     /// The program answered.
     Kernel,
-    /// The program passed it up or dropped it: no answer.
+    /// The program passed the query up or dropped it.
     Unanswered,
     /// The responder answered.
     Responder,

@@ -6,7 +6,7 @@ use crate::cluster::{AllDown, Order};
 use crate::config::nearest;
 
 /// The keys that a command sets on a service. A key that is not given has its default in a new service, and keeps its
-/// value in a known one.
+/// value in an existing service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceKeys {
     /// Names of its members; empty: not given.
@@ -60,7 +60,7 @@ pub fn add_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited,
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
-/// Gives a service other nodes or other rules. A key that is not given stays as it is.
+/// Changes the nodes or the rules of a service. A key that is not given stays as it is.
 pub fn set_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let services = services(&mut document)?;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// One family of a node's addresses, whose RRset follows its own health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FamilyStatus {
-    /// As [`NodeStatus::health`](super::NodeStatus::health).
+    /// The health in this family, like [`NodeStatus::health`](super::NodeStatus::health).
     pub health: String,
     /// When the health changed last.
     pub since: Timestamp,

@@ -11,7 +11,7 @@ use crate::cluster::{Admin, Family};
 /// One node of [`Status`](super::Status).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    /// Relative to the zone.
+    /// The name, relative to the zone.
     pub name: String,
     /// Its own address.
     pub ipv4: Option<Ipv4Addr>,
@@ -21,7 +21,7 @@ pub struct NodeStatus {
     pub admin: Admin,
     /// Its health by its probes: `unknown`, `up`, `suspect`, `down` or `recovering`; `unprobed` without probes.
     pub health: String,
-    /// The result of both: `up`, `down` or `drain`; `held`: it fell before, is healthy again, and stays out.
+    /// The result of intent and health: `up`, `down` or `drain`; `held`: it fell, is healthy again, and stays out.
     pub effective: String,
     /// The addresses that its name answers now.
     pub answers: Vec<String>,
@@ -35,8 +35,8 @@ pub struct NodeStatus {
     /// When the intent ends, and the probes decide again; `None`: it does not end.
     #[serde(default)]
     pub until: Option<Timestamp>,
-    /// How long caches may still hold its addresses; `None`: they are answered. Does not count name servers that are
-    /// fixed to the glue.
+    /// How long caches may still hold its addresses; `None`: they are answered. Name servers with addresses fixed to
+    /// the glue do not count.
     #[serde(default)]
     pub cached_ms: Option<u64>,
     /// Each family of its addresses, if it is probed at both; otherwise empty.
@@ -72,7 +72,7 @@ impl HeldStatus {
 /// One node of `node list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEntry {
-    /// Relative to the zone.
+    /// The name, relative to the zone.
     pub name: String,
     /// Its own address.
     pub ipv4: Option<Ipv4Addr>,

@@ -6,7 +6,7 @@ use crate::cluster::{AllDown, Order};
 /// One service of `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Relative to the zone, or `@`.
+    /// The name, relative to the zone, or `@`.
     pub name: String,
     /// Which of its healthy members it answers.
     pub order: Order,
@@ -21,7 +21,7 @@ pub struct ServiceStatus {
 /// One service of `service list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceEntry {
-    /// Relative to the zone, or `@`.
+    /// The name, relative to the zone, or `@`.
     pub name: String,
     /// Names of its members, in the order of the configuration.
     pub nodes: Vec<String>,
@@ -41,7 +41,7 @@ pub struct ServiceEntry {
     pub down: bool,
     /// The addresses that its name answers now.
     pub answers: Vec<String>,
-    /// Whether the file has no such service, or another one.
+    /// Whether the service is not in the file, or differs from the service in the file.
     pub ephemeral: bool,
     /// Whether it is in the store that the servers share.
     pub shared: bool,

@@ -13,7 +13,7 @@ pub struct StoreStatus {
     pub kind: String,
     /// The mode. With a file it is always joined.
     pub mode: Mode,
-    /// As [`Status::epoch`](super::Status::epoch).
+    /// See [`Status::epoch`](super::Status::epoch).
     pub epoch: u32,
     /// The last revision of the store that was seen; 0 for a file.
     pub revision: Revision,
@@ -30,7 +30,7 @@ impl Default for StoreStatus {
     }
 }
 
-/// `status --cluster`
+/// The answer to `status --cluster`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     /// The revision of the last change of the documents.
@@ -58,7 +58,7 @@ pub struct ClusterServer {
     pub revision: Revision,
     /// A digest of its answers, equal for equal answers.
     pub digest: String,
-    /// Whether its lease lives.
+    /// Whether its lease has not ended.
     pub alive: bool,
     /// Its mode: whether it decides with the other servers.
     pub mode: Mode,

@@ -1,4 +1,4 @@
-//! The differences between the decision that events last reported and the present one. Pure.
+//! The differences between the decision that events last reported and the present one. This module is pure.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::failover::Effective;
 use crate::health::{Subject, SubjectHealth};
 use crate::zone::{Addresses, Zone};
 
-/// A decision, as far as events report it.
+/// The parts of a decision that events report.
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct Reported {
     frozen: Option<String>,
@@ -25,9 +25,9 @@ pub(in crate::controller) struct Reported {
 struct Party {
     subject: String,
     node: String,
-    /// It is in the answers.
+    /// Whether it is in the answers.
     up: bool,
-    /// `node2 is down (refused)`
+    /// The reason as text: `node2 is down (refused)`.
     why: String,
     addresses: Vec<IpAddr>,
     /// The fully qualified name that this party is about; `None`: every name.
@@ -60,9 +60,9 @@ impl Reported {
         self.frozen.is_some()
     }
 
-    /// Returns the differences since `before`; `publication`: the changed answers. If a change of the configuration
-    /// comes with them, all changed answers belong to its event, because the configured answers differ then. Otherwise
-    /// they belong to a failover or a failback.
+    /// Returns the differences since `before`; `publication`: the changed answers. If the configuration has changed
+    /// too, all changed answers belong to the event of that change, because the configured answers differ. Otherwise
+    /// the changed answers belong to a failover or a failback.
     pub(super) fn since(
         &self,
         before: &Reported,
@@ -84,7 +84,7 @@ impl Reported {
         reported.extend(self.services_down.since(&before.services_down));
         if !answers.away.is_empty() {
             let gone = self.turned(before, false);
-            // If no node went out, a substitute changed. The reason is then the nodes that are out.
+            // If no node went out, a substitute changed. The reason then names the nodes that are out.
             let out = if gone.is_empty() { self.out().collect() } else { gone };
             reported.push(named(Kind::Failover, &out).with(answers.away));
         }
@@ -111,7 +111,7 @@ impl Reported {
         self.parties.iter().filter(|party| !party.up)
     }
 
-    /// Returns the parties that came into the answers since, or left them.
+    /// Returns the parties that have come into the answers since `before` (`up`), or have left them.
     fn turned(&self, before: &Reported, up: bool) -> Vec<&Party> {
         let before: BTreeMap<&str, bool> =
             before.parties.iter().map(|party| (party.subject.as_str(), party.up)).collect();
@@ -120,8 +120,8 @@ impl Reported {
     }
 }
 
-/// The names that answer other addresses than before, in the form that events report. Finding them takes time in
-/// proportion to the zone, so it is not done in the core.
+/// The names whose addresses have changed, in the form that events report. Finding them takes time in proportion to the
+/// zone, so it is not done in the core.
 #[derive(Debug, Clone, Default)]
 pub(in crate::controller) struct Changes {
     all: AnswerChanges,
@@ -158,7 +158,7 @@ impl Changes {
         changes
     }
 
-    /// The number of names that events have in full.
+    /// The number of names whose changes events list in full.
     #[cfg(test)]
     pub(in crate::controller) fn told_names(&self) -> usize {
         [&self.all, &self.back, &self.away].map(AnswerChanges::len).iter().sum()
@@ -230,8 +230,8 @@ impl<'a> Out<'a> {
     }
 }
 
-/// Whether a name returns: it answers only configured addresses, at least as many as before, and gains none of a party
-/// that is out.
+/// Whether a name returns: it answers only configured addresses, at least as many as before, and gains no address of a
+/// party that is out.
 fn returns(name: &str, [before, now]: [&Answer<'_>; 2], configured: &Answer<'_>, out: &Out<'_>) -> bool {
     let (Some(now), Some(configured)) = (now.addresses(), configured.addresses()) else {
         return now == configured;
@@ -339,8 +339,8 @@ fn fail_open(answers: AnswerChanges) -> Occurrence {
     Occurrence::new(Kind::FailOpen).because("no node is up: dead addresses are answered").with(answers)
 }
 
-/// Names the parties. The subject is the only party, or the one node that all parties are. Several nodes are named in
-/// the reason.
+/// Names the parties. The subject is the only party, or the one node that all parties are about. Several nodes are
+/// named in the reason.
 fn named(kind: Kind, parties: &[&Party]) -> Occurrence {
     let why: Vec<&str> = parties.iter().map(|party| party.why.as_str()).collect();
     let occurrence = Occurrence::new(kind).because(why.join(", "));

@@ -1,8 +1,8 @@
 //! Changes to what is in force on this server, one after another: reloads, edits of the file, operators' intents, and
 //! documents of the store.
 //!
-//! A change is prepared off the loop, then published. Once published, it is in force; then its file is put in place.
-//! Probes and failovers continue all the time with the configuration in force.
+//! A change is prepared outside the loop, then published. Once published, it is in force; then its file is put in
+//! place. Probes and failovers continue all the time with the configuration in force.
 mod in_force;
 mod intents;
 mod intents_file;
@@ -33,7 +33,8 @@ use crate::store::client::View;
 /// The longest time for a change's work outside the core: reading and writing files, looking up names. After this the
 /// core gives the work up.
 pub(super) const WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time that a change waits for other changes. After this it is refused; its client would wait longer.
+/// The longest time that a change waits for other changes. After this time the change is refused, before its client
+/// gives up.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// The most changes that may wait. Further ones are refused.
 const WAITING: usize = 256;
@@ -44,7 +45,7 @@ pub(super) struct Changes {
     current: Option<Change>,
     /// Each with the time of its request.
     waiting: VecDeque<(Asker, What, Duration)>,
-    /// Writes of intents that were given up. If one of them ends after all, it leaves a file that is out of date.
+    /// Writes of intents that were given up. Such a write may still end, and then leaves a file that is out of date.
     given_up: BTreeSet<WorkId>,
     /// Writes of intents that no change waits for.
     background: BackgroundWrites,
@@ -61,7 +62,7 @@ pub(super) enum Asker {
     NoClient,
     /// A reload of a server that shares a store, by the number of its work: see [`Shared`](super::shared::Shared).
     Shared(WorkId),
-    /// No client: the store has other documents. A refusal raises an alarm.
+    /// No client: the documents of the store have changed. A refusal raises an alarm.
     Store,
 }
 
@@ -97,7 +98,7 @@ enum Stage {
     Ready(Box<InForce>),
     /// It is being published.
     Publishing(Box<InForce>),
-    /// It is in force, and its file is being put in place. If that fails, the configuration before comes back.
+    /// It is in force, and its file is being put in place. If that fails, the previous configuration comes back.
     Committing { work: WorkId, before: Box<InForce>, done: Done, until: Duration },
     /// It is in force, and dropped intents are being removed from disk.
     Forgetting { work: WorkId, done: Done, until: Duration },
@@ -107,7 +108,7 @@ enum Stage {
     SavingLocal { work: WorkId, local: Box<Local>, until: Duration },
     /// A node's intent counts, and is being published.
     Granting,
-    /// The configuration before is being published again. Then the refusal is sent.
+    /// The previous configuration is being published again. Then the refusal is sent.
     TakingBack(Refusal),
 }
 
@@ -115,14 +116,14 @@ enum Stage {
 #[derive(Debug)]
 struct Saved {
     intents: Intents,
-    /// The intents that they were made from.
+    /// The intents that the written intents were made from.
     base: Intents,
-    /// The holds that are written with them.
+    /// The holds that are written with the intents.
     holds: Holds,
 }
 
 impl Core {
-    /// Queues a change, and begins it when it is the next.
+    /// Queues a change. The change begins when no other change is under way.
     pub(super) fn change(&mut self, asker: Asker, what: What) {
         if self.changes.waiting.len() >= WAITING && matches!(asker, Asker::Call(_) | Asker::Shared(_)) {
             let message =
@@ -141,7 +142,7 @@ impl Core {
         all.any(joins)
     }
 
-    /// Moves the change under way on as far as possible, and begins the next.
+    /// Continues the change under way as far as possible, and begins the next change.
     pub(super) fn go_on_with_changes(&mut self) {
         loop {
             match self.changes.current.take() {
@@ -208,7 +209,7 @@ impl Core {
         self.changes.current = Some(Change { asker, what, stage: Stage::Preparing { work, until } });
     }
 
-    /// Has a change prepared from the configuration in force.
+    /// Asks the shell to prepare a change from the configuration in force.
     pub(super) fn prepare(&mut self, what: Wanted) -> WorkId {
         let work = self.work();
         let (source, in_force) = (Arc::clone(&self.source), Arc::clone(self.health.config()));
@@ -239,7 +240,7 @@ impl Core {
                 } else {
                     let mut next = Box::new(self.proposed(&what, *proposal, work));
                     if asker == Asker::NoClient && next.config == *self.health.config() {
-                        // A change that no client asked for and that has no effect is no event.
+                        // A change without an effect that no client asked for gives no event.
                         next.event = None;
                     }
                     self.changes.current = Some(Change { asker, what, stage: Stage::Ready(next) });

@@ -25,7 +25,7 @@ use crate::store::skydns::{path, place};
 use crate::zone::Zone;
 
 impl Core {
-    /// Obeys a command that does not end the daemon.
+    /// Performs a command that does not end the daemon.
     pub(super) fn command(&mut self, call: CallId, command: Command) {
         if let Some(refusal) = followed_elsewhere(self.health.config(), &command) {
             return self.reply::<()>(call, Err(refusal));
@@ -219,7 +219,7 @@ fn held_back(readings: &Readings) -> [u64; 3] {
     [count(Outcome::RateLimited) + responder, count(Outcome::Slipped), count(Outcome::FallbackLimited)]
 }
 
-/// Why a command is refused: nodes and services from SkyDNS keys are changed by those keys.
+/// Why a command is refused: nodes and services that come from SkyDNS keys change only with those keys.
 fn followed_elsewhere(config: &Config, command: &Command) -> Option<Refusal> {
     let below = config.store.as_ref()?.skydns_follow.as_ref()?;
     let is_server = |name: &str| {

@@ -1,4 +1,4 @@
-//! Decides whether a node that seems dead is dead, or this server is cut off. Pure.
+//! Decides whether a node that seems dead is dead, or this server is cut off. This module is pure.
 //!
 //! A node falls only when a quorum of nodes and witnesses was heard after the node began to fail. Until then its fall
 //! waits. A server that is cut off no longer hears a quorum. It therefore freezes before a node falls.
@@ -62,7 +62,7 @@ impl Confirmation {
         self.first_waiting = self.waiting.values().min().copied();
     }
 
-    /// Takes the result of a probe that heard a host at `at`, or that says nothing against the last answer. Returns
+    /// Takes the result of a probe that heard a host at `at`, or that does not contradict the last answer. Returns
     /// whether a waiting fall counts now.
     pub(super) fn note_result(&mut self, probe: &ProbeId, at: Duration) -> bool {
         self.note(probe, at);
@@ -125,7 +125,7 @@ impl Confirmation {
         self.waiting.values().max().copied()
     }
 
-    /// Chooses the `eligible` probes to make at once, so that a quorum is heard soon: a limited number. Nodes heard
+    /// Chooses a limited number of the `eligible` probes to make at once, so that a quorum is heard soon. Nodes heard
     /// most recently come first, because their own next probe is the furthest away.
     pub(super) fn to_ask(
         &self,

@@ -30,7 +30,7 @@ impl Core {
         true
     }
 
-    /// Has the holds kept on disk, or in the store.
+    /// Writes the holds to disk, or to the store if there is one.
     fn keep_holds(&mut self) {
         if self.shared.is_some() {
             self.save_local();
@@ -72,7 +72,7 @@ impl Core {
         self.effects.extend(told.into_iter().map(Effect::Emit));
     }
 
-    /// Has the end of a node's hold kept on disk.
+    /// Writes the end of a node's hold to disk.
     pub(super) fn begin_failback(&mut self, asker: Asker, what: What, node: &str) {
         match self.judge_failback(node) {
             Ok(None) => {

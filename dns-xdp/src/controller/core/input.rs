@@ -39,11 +39,11 @@ pub(in crate::controller) type CallId = u64;
 /// The number of work that the shell does for the core; the result carries the same number.
 pub(in crate::controller) type WorkId = u64;
 
-/// An event that the core is told of.
+/// An event that the shell reports to the core.
 #[derive(Debug)]
 pub(in crate::controller) enum Input {
-    /// Has the core check its clock. The shell sends it ten times a second and before each [`Input::Probed`]. `ended`
-    /// are the probes whose task has ended.
+    /// Asks the core to check its clock. The shell sends it ten times a second and before each [`Input::Probed`].
+    /// `ended` are the probes whose task has ended.
     Pulse { ended: Vec<ProbeId> },
     /// Comes at least once a second, and several times in each lease. The core renews the lease and ends everything
     /// that is over.
@@ -56,13 +56,13 @@ pub(in crate::controller) enum Input {
     Asked { call: CallId, command: Command },
     /// A signal has come.
     Signal(Signal),
-    /// The watched file has another text, or cannot be read.
+    /// The text of the watched file has changed, or the file cannot be read.
     FileSettled(Result<String, String>),
-    /// The session with the store has another view or another mode.
+    /// The session with the store has a new view or a new mode.
     StoreSeen(Box<Seen>),
     /// Answers [`Effect::Open`]. If that fails, the shell abandons the start.
     Opened(Box<Publication>),
-    /// Answers [`Effect::Publish`]. After an error, kernel and responder have the zone before.
+    /// Answers [`Effect::Publish`]. After an error, kernel and responder have the previous zone.
     Published(Result<Box<Publication>, String>),
     /// Answers [`Effect::RenewLease`].
     LeaseRenewed(Result<(), String>),
@@ -108,9 +108,9 @@ pub(in crate::controller) enum Effect {
     Alive,
     /// Read counters and states. The shell answers by [`Input::Read`].
     Read(Purpose),
-    /// Have the program sample 1 of this many questions.
+    /// Make the program sample 1 of this many queries.
     Sample(u64),
-    /// Work out a change off the loop: read files, look names up, parse. The shell answers with [`Input::Prepared`].
+    /// Prepare a change outside the loop: read files, look names up, parse. The shell answers with [`Input::Prepared`].
     /// The file's new text then lies beside the file until it is committed or dropped.
     Prepare { work: WorkId, job: Box<Job> },
     /// Replace the file by the new text that lies beside it. Answered by [`Input::FileCommitted`].
@@ -119,7 +119,7 @@ pub(in crate::controller) enum Effect {
     DropFile { work: WorkId },
     /// Keep operators' intents on disk. Answered by [`Input::IntentsSaved`].
     SaveIntents { work: WorkId, path: PathBuf, intents: Intents },
-    /// Keep on disk this server's decisions that the store does not have. Answered by [`Input::IntentsSaved`].
+    /// Write to disk this server's decisions that the store does not have. Answered by [`Input::IntentsSaved`].
     SaveLocal { work: WorkId, path: PathBuf, local: Box<Local> },
     /// Change documents of the store. Answered by [`Input::Swapped`].
     Swap { work: WorkId, swap: Swap },
@@ -139,11 +139,11 @@ pub(in crate::controller) enum Effect {
     Reply { call: CallId, answer: Result<Value, Refusal> },
     /// Report an occurrence to the log, the journal and the on-event command.
     Emit(Occurrence),
-    /// Log a warning that is no event.
+    /// Log a warning that is not an event.
     Warn(String),
     /// Count for the metrics.
     Record(Record),
-    /// Obey this `[events]` section.
+    /// Use this `[events]` section from now on.
     ConfigureEvents(config::Events),
     /// Watch the configuration file, or stop watching it.
     WatchFile(bool),
@@ -188,7 +188,7 @@ pub(in crate::controller) enum Purpose {
     Command { call: CallId, command: Command },
 }
 
-/// Counters and states at the daemon's edges.
+/// Counters and states that the core does not keep itself.
 #[derive(Debug)]
 pub(in crate::controller) struct Readings {
     /// How each interface is served.
@@ -205,7 +205,7 @@ pub(in crate::controller) struct Readings {
     pub(in crate::controller) sampled_names: Vec<String>,
     /// The numbers of events reported, of failed on-event commands, and of events that the command missed.
     pub(in crate::controller) events: [u64; 3],
-    /// Alarms of the daemon's edges.
+    /// Alarms from the shell, the program and the responder.
     pub(in crate::controller) alarms: Vec<String>,
 }
 
@@ -248,7 +248,7 @@ pub(in crate::controller) enum Signal {
     Hangup,
     /// SIGINT: detach and unpin everything.
     Interrupt,
-    /// SIGTERM: let the program answer for the grace.
+    /// SIGTERM: let the program answer for `[xdp] stop-grace`.
     Terminate,
 }
 
@@ -257,7 +257,7 @@ pub(in crate::controller) enum Signal {
 pub(in crate::controller) enum Exit {
     /// The daemon ends before its first answer.
     Abandon(Signal),
-    /// The program answers for the grace: SIGTERM.
+    /// The program answers for `[xdp] stop-grace`, after SIGTERM.
     Leave,
     /// The program answers for a lease, and the successor that asked gets its reply.
     HandOver(CallId),

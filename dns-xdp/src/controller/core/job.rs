@@ -46,7 +46,7 @@ pub(in crate::controller) enum Prepared {
 }
 
 impl Job {
-    /// The text that the change is made to.
+    /// Returns the text that the change applies to.
     pub(in crate::controller) fn source(&self) -> Arc<Source> {
         Arc::clone(&self.source)
     }
@@ -54,7 +54,7 @@ impl Job {
     /// Prepares the change; `read` reads a file.
     ///
     /// # Errors
-    /// The file cannot be read, or the result is no valid configuration.
+    /// The file cannot be read, or the result is not a valid configuration.
     pub(in crate::controller) fn run(
         self,
         read: impl FnOnce(&Path) -> Result<String, String>,

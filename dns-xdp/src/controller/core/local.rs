@@ -13,8 +13,8 @@ use crate::intent::{self, Hold, Holds, Intent, IntentRequest, Intents, Local, Lo
 /// The first server writes the decisions that all servers make alike. The other servers write them after this time, if
 /// they are not in the store yet.
 const OTHERS_WRITE: Duration = Duration::from_secs(2);
-/// The longest time for the other servers to report the same fall, counted from this server's joining or its hold of
-/// the node.
+/// The longest time for the other servers to report the same fall. It counts from the time when this server joined or
+/// held the node.
 const OTHERS_AGREE: Duration = Duration::from_secs(20);
 
 impl Core {
@@ -47,8 +47,8 @@ impl Core {
         self.health.set_intents(intents);
     }
 
-    /// Puts other holds into force, and reports which begin and end. `stored`: the store's intents, which have the
-    /// reasons.
+    /// Replaces the holds in force, and reports which holds begin and end. `stored`: the store's intents, which have
+    /// the reasons.
     pub(super) fn take_holds(&mut self, holds: Holds, stored: &Intents) {
         let before = self.health.held().holds();
         let rules = &self.health.config().failover;
@@ -163,7 +163,7 @@ impl Core {
         !intents.is_empty() || !released.is_empty() || !holds.keys().all(is_out)
     }
 
-    /// Has this server's own decisions kept on disk.
+    /// Writes this server's own decisions to disk.
     pub(super) fn save_local(&mut self) {
         self.local_changed = self.now.elapsed;
         self.keep_intents();
@@ -188,7 +188,7 @@ impl Core {
         }
     }
 
-    /// Returns this server's own decisions with an operator's intent for a node added.
+    /// Returns this server's own decisions, with an operator's new intent for a node.
     pub(super) fn local_with(&self, node: &str, request: IntentRequest) -> Local {
         let intents = intent::set_intent(self.health.intents(), node, request, self.now.wall);
         let stored = self.counting_in_the_store().get(node).cloned();
@@ -196,11 +196,11 @@ impl Core {
         let before = local.intents.remove(node);
         let admin = |intent: Option<&Intent>| intent.map_or(Admin::Auto, |intent| intent.admin);
         let is_same = |wanted: &Intent| {
-            // `auto` for a node that is auto in the store takes the local intent back.
+            // `auto` for a node that is auto in the store removes the local intent.
             wanted.admin == Admin::Auto && admin(stored.as_ref()) == Admin::Auto
                 || intent::wants_as(stored.as_ref(), Some(wanted))
         };
-        // The store may have what was offered to it: then taking it back is something to write.
+        // The store may already have an intent that was offered to it. Its removal then has to be written too.
         let offered = before.as_ref().and_then(|before| before.offered.clone());
         let wanted = intents.get(node).filter(|wanted| offered.is_some() || !is_same(wanted));
         if let Some(wanted) = wanted {

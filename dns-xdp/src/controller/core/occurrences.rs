@@ -36,7 +36,7 @@ pub(in crate::controller) fn transition(
     kinds.iter().map(told).collect()
 }
 
-/// A node has another intent.
+/// A node has a new intent.
 pub(in crate::controller) fn admin(node: &str, wanted: &Intent) -> Occurrence {
     Occurrence::new(Kind::Admin).about(node).because(wanted.to_string())
 }
@@ -76,7 +76,7 @@ pub(in crate::controller) fn reconciled(reconciled: &Reconciled) -> Occurrence {
     Occurrence::new(Kind::Admin).about(node).because(reason)
 }
 
-/// Another configuration is in force; `notes`: its differences.
+/// A new configuration is in force; `notes`: the differences.
 pub(in crate::controller) fn reload(notes: &[String]) -> Occurrence {
     Occurrence::new(Kind::Reload).because(notes.join(", "))
 }
@@ -121,7 +121,7 @@ pub(in crate::controller) fn alone(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Alone).because(reason)
 }
 
-/// The daemon ends; the reason says what becomes of the program.
+/// The daemon ends; the reason says what happens to the program.
 pub(in crate::controller) fn stop(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Stop).because(reason)
 }

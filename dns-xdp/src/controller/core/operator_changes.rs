@@ -79,18 +79,18 @@ enum Stage {
     Preparing { work: WorkId, base: Documents, until: Duration },
     /// The change is being written, on condition that these documents have not changed.
     Swapping { work: WorkId, base: Documents },
-    /// Another server was faster. Its change arrives soon.
+    /// Another server has written first. Its change arrives soon.
     WaitingForOther { base: Documents, until: Duration },
     /// The store has the shared sections of a file since this revision (0: it had them before). The server's own part
     /// comes into force.
     ReloadingHere { work: WorkId, revision: Revision },
-    /// The store has the change. It waits until this server has it in force.
+    /// The store has the change. The change waits until it is in force on this server.
     WaitingForOwn { revision: Revision, until: Duration },
 }
 
 impl Core {
-    /// Begins the change that a command makes for all servers. Returns the command if it makes none, or if there is no
-    /// store.
+    /// Begins the change that a command makes for all servers. Returns the command if it makes no such change, or if
+    /// there is no store.
     pub(super) fn share(&mut self, call: CallId, command: Command) -> Option<Command> {
         let is_local = matches!(command, Command::Admin { local: true, .. });
         if let Some(refusal) = self.why_not_local().filter(|_| is_local) {
@@ -138,7 +138,7 @@ impl Core {
         }
     }
 
-    /// Has the writes of a change prepared.
+    /// Begins to prepare the writes of a change.
     fn begin_shared(&mut self, what: What, call: Option<CallId>, tries: u32) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         let stage = Stage::WaitingForDocuments { until };
@@ -164,7 +164,7 @@ impl Core {
                 judge(&self.health, node, request, *force).and_then(|()| {
                     let intents =
                         intent::set_intent(&intents_from.intents, node, request.clone(), self.now.wall);
-                    // An operator's decision also writes again the documents that the store has lost.
+                    // An operator's decision also rewrites the documents that the store has lost.
                     let is_lost = intents_from.deleted.contains(INTENT);
                     if is_lost { written(&intents) } else { intent_writes(&intents_from.intents, &intents) }
                 })
@@ -203,7 +203,7 @@ impl Core {
         self.shared.iter().any(|shared| shared.changes.iter().any(is_local))
     }
 
-    /// Has this server's own decisions written to the store.
+    /// Begins to write this server's own decisions to the store.
     pub(super) fn begin_sharing_local(&mut self) {
         self.begin_shared(What::Local, None, 0);
     }
@@ -296,7 +296,7 @@ impl Core {
                     change.notes.retain(|note| note != "nothing has changed");
                 }
                 change.notes.extend(notes);
-                // If other documents have come into force meanwhile, the store refuses the write.
+                // If newer documents have come into force meanwhile, the store refuses the write.
                 self.write_to_store(change, writes, base);
             }
             Ok(Prepared::Proposal(_) | Prepared::Reload { .. }) => {
@@ -379,7 +379,7 @@ impl Core {
                     _ => "",
                 };
                 if matches!(change.what, What::Local) {
-                    // That it was offered to the store outlives a restart.
+                    // Keep on disk that the decisions were offered to the store.
                     self.keep_intents();
                 }
                 let message = format!(
@@ -458,8 +458,8 @@ impl Core {
         }
     }
 
-    /// Takes the store's refusal because another server was faster. If that server changed something else, the change
-    /// is tried again.
+    /// Takes the store's refusal because another server has written first. If that server changed something else, the
+    /// change is tried again.
     fn try_again(&mut self, change: OperatorChange, base: &Documents) {
         let Some(shared) = &self.shared else { return };
         let now = &shared.seen.view.documents;

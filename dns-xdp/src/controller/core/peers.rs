@@ -1,4 +1,4 @@
-//! The servers of a store: which live, when each was last seen, and whether they agree. Pure.
+//! The servers of a store: which are live, when each was last seen, and whether they agree. This module is pure.
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -23,8 +23,8 @@ impl Peers {
         self.until.extend(gone.into_iter().map(|name| (name, now)));
     }
 
-    /// `status --cluster`: this server by its name, the others of the store, and the nodes without a server in the
-    /// store.
+    /// Returns the answer to `status --cluster`: this server, the other servers of the store, and the nodes without a
+    /// server in the store.
     pub(in crate::controller) fn call<'a>(
         &self,
         seen: &Seen,

@@ -44,8 +44,8 @@ impl Core {
         self.blinded(was_blind);
     }
 
-    /// Notes that the machine was stopped. Its clock stood still, so nothing looks late. All work under way is
-    /// worthless all the same: the attempts, and the session with the store, whose lease ended meanwhile.
+    /// Notes that the machine was stopped. Its clock stood still, so nothing looks late. All work under way is invalid
+    /// nevertheless: the attempts, and the session with the store, whose lease ended meanwhile.
     pub(super) fn was_stopped(&mut self, stopped: Duration) {
         let was_blind = self.health.blind().is_some();
         let reason = format!("this machine was stopped for {} s", stopped.as_secs());
@@ -135,7 +135,7 @@ impl Core {
         self.write_own();
     }
 
-    /// Has a probe make its next attempt now. After its report, the probe's usual pace applies.
+    /// Makes a probe start its next attempt now. After the report of this attempt, the usual pace applies.
     fn ask_at_once(&mut self, probe: ProbeId) {
         if let Some(pace) = self.health.pace(&probe) {
             self.probing.asked.insert(probe.clone());

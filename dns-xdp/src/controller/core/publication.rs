@@ -1,4 +1,5 @@
-//! The published answers, the publication under way, and the addresses that resolvers may still cache. Pure.
+//! The published answers, the publication under way, and the addresses that resolvers may still cache. This module is
+//! pure.
 //!
 //! The zone follows from configuration and answers. Deriving, laying out and writing it is an effect, because this
 //! takes time in proportion to the zone. At most one publication is under way; decisions made meanwhile are published
@@ -82,7 +83,7 @@ pub(in crate::controller) struct Answering {
     /// The answers that were last published.
     published: Option<Published>,
     under_way: Option<UnderWay>,
-    /// The decision differs from the publication under way.
+    /// Whether the decision differs from the publication under way.
     is_stale: bool,
 }
 
@@ -90,7 +91,7 @@ pub(in crate::controller) struct Answering {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     pub(super) published: Published,
-    /// It publishes a change of the configuration, which comes into force with it.
+    /// Whether it publishes a change of the configuration, which comes into force with it.
     pub(super) is_change: bool,
 }
 
@@ -151,7 +152,7 @@ impl Answering {
         Step::Publish
     }
 
-    /// Takes the success of a publication. Returns the publication, and an event if it ends a trouble.
+    /// Takes the success of a publication. Returns the publication, and an event if the publication before it failed.
     pub(super) fn succeeded(
         &mut self,
         publication: &Publication,
@@ -170,8 +171,8 @@ impl Answering {
         Some((under_way, over))
     }
 
-    /// Takes the failure of a publication: the old zone stays answered. Returns the publication, and an event if this
-    /// is a new trouble.
+    /// Takes the failure of a publication: the old zone stays published. Returns the publication, and an event if this
+    /// is the first failure.
     pub(super) fn failed(&mut self, error: &str) -> Option<(UnderWay, Option<Occurrence>)> {
         let under_way = self.under_way.take()?;
         self.failures += 1;

@@ -11,7 +11,7 @@ use crate::failover::{Decision, Effective};
 use crate::responder::{self, Rcode};
 use crate::zone::Zone;
 
-/// Asks the published zone; `attached`: a program answers on some interface.
+/// Asks the published zone; `attached`: whether a program answers on some interface.
 pub(super) fn query(
     state: &State,
     decision: &Decision,

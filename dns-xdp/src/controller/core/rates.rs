@@ -7,9 +7,9 @@ use dns_xdp_ebpf::outcome::{Action, Outcome};
 use crate::control::api::Rate;
 use crate::responder::is_answer;
 
-/// The longest time that a rate is the mean of.
+/// The longest time over which a rate is averaged.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The time between two readings, and the shortest time that a rate is the mean of.
+/// The time between two readings, and the shortest time over which a rate is averaged.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Messages that were answered.
@@ -47,7 +47,7 @@ impl Rates {
     /// Keeps a reading.
     pub(super) fn read(&mut self, now: Duration, answered: Answered) {
         self.readings.push_back((now, answered));
-        // One reading that is older than the window begins it.
+        // Keep one reading that is older than the window: a rate counts from that reading.
         while self.readings.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) {
             self.readings.pop_front();
         }

@@ -1,4 +1,5 @@
-//! Measures how long names answer a failed node: from its first failed probe, and from the verdict. Pure.
+//! Measures how long names answer a failed node: from its first failed probe, and from the verdict. This module is
+//! pure.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ type Party = (Subject, Option<Family>);
 pub(super) struct Falls {
     doubted: BTreeMap<Party, Duration>,
     fallen: BTreeMap<Party, Fall>,
-    /// Names have moved away from a party since the answers last followed the verdicts.
+    /// Whether names have moved away from a party since the answers last agreed with the verdicts.
     has_moved: bool,
 }
 
@@ -55,12 +56,12 @@ impl Falls {
         self.has_moved = true;
     }
 
-    /// Returns how long each repair took, now that the answers follow the verdicts. If no name has moved, nothing was
-    /// repaired.
+    /// Returns how long each repair took, now that the answers agree with the verdicts. If no name has moved, nothing
+    /// was repaired.
     pub(super) fn answered(&mut self, now: Duration) -> Vec<Repair> {
         let fallen = std::mem::take(&mut self.fallen);
         let has_moved = std::mem::take(&mut self.has_moved);
-        // Both families of a subject that fell are one repair, from the first failure of either.
+        // If both families of a subject fell, they are one repair, from the first failure of either family.
         let mut repaired: BTreeMap<Subject, Fall> = BTreeMap::new();
         for ((subject, _), fall) in fallen.into_iter().filter(|_| has_moved) {
             let first = repaired.entry(subject).or_insert(fall);
@@ -83,7 +84,7 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// `(from, to, at)` for each change of node2's health.
+    /// Returns the falls after these changes of node2's health, each `(from, to, at)`.
     fn falls(changes: &[(Health, Health, u64)]) -> Falls {
         let mut falls = Falls::default();
         for (from, to, at) in changes {

@@ -52,7 +52,7 @@ pub(in crate::controller) fn left(before: &Zone, zone: &Zone) -> BTreeMap<IpAddr
 }
 
 /// Every address in the answer to some name of the zone. Name servers' addresses that are fixed to the glue do not
-/// count: they are answered whatever happens.
+/// count, because they are always answered.
 pub(in crate::controller) fn answered(zone: &Zone, config: &Config) -> BTreeSet<IpAddr> {
     let name_server = |node: &Node| {
         let relative = Name::from_ascii(node.ns.as_ref()?).ok();

@@ -1,4 +1,5 @@
-//! Services that are down, because none of their members and backups is healthy: their events and their alarm. Pure.
+//! Services that are down, because none of their members and backups is healthy: their events and their alarm. This
+//! module is pure.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::failover::{Answers, Decision};
 /// The most names in one sentence; further names are only counted.
 const MOST: usize = 8;
 
-/// The services that are down in one decision. Their names are not copied, because they may be as many as the table
+/// The services that are down in one decision. Their names are not copied, because there may be as many as the table
 /// holds.
 #[derive(Debug, Clone)]
 pub(super) struct ServicesDown {
@@ -49,7 +50,7 @@ impl ServicesDown {
         told
     }
 
-    /// The event about them when a daemon gives its first answers.
+    /// Returns the event about these services when a daemon gives its first answers.
     pub(super) fn at_the_start(&self) -> Option<Occurrence> {
         let names: Vec<&str> = self.names().collect();
         (!names.is_empty()).then(|| self.went(&names))

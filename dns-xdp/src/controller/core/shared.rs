@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub(super) changes: Vec<OperatorChange>,
     /// Why the store's documents are not in force.
     pub(super) refused: Option<String>,
-    /// The store that the copy on disk is of; `None`: no copy was written yet.
+    /// The store from which the copy on disk was made; `None`: no copy was written yet.
     copied: Option<Origin>,
     /// The text of the last warning of deleted documents.
     warned: Option<String>,
@@ -100,7 +100,8 @@ impl Shared {
         self.seen.mode == Mode::Frozen || self.seen.offered.is_some()
     }
 
-    /// Whether this server is the first of the live servers. The first one writes the decisions that all make alike.
+    /// Whether this server is the first of the live servers. The first server writes the decisions that all servers
+    /// make alike.
     pub(super) fn is_first(&self) -> bool {
         self.seen.view.servers.keys().next() == Some(&self.server)
     }
@@ -134,7 +135,7 @@ impl Shared {
 }
 
 impl Core {
-    /// Takes another view or mode of the store.
+    /// Takes a new view or a new mode of the store.
     pub(super) fn store_seen(&mut self, seen: Seen) {
         let Some(shared) = &mut self.shared else { return };
         shared.peers.note(&seen, self.now.wall);
@@ -266,12 +267,12 @@ impl Core {
                 if is_new {
                     self.effects.push(Effect::Warn(problem));
                 }
-                // Intents are no part of the configuration, so they count even if it is refused.
+                // Intents are not part of the configuration, so they count even if the configuration is refused.
                 self.take_over_intents(documents);
                 self.decide_and_publish();
             }
         }
-        // The store may have other documents by now.
+        // The store may have newer documents by now.
         self.take_over_from_store_if_other(documents);
         self.answer_waiting();
     }
@@ -291,7 +292,7 @@ impl Core {
         seen.is_some_and(|seen| seen != documents) && documents.epoch() < in_force
     }
 
-    /// Keeps a copy of the documents in force on disk.
+    /// Writes a copy of the documents that are in force to disk.
     fn keep_copy(&mut self, view: &View) {
         if let Some(store) = &self.health.config().store {
             let (path, prefix) = (store.copy.clone(), store.prefix.clone());
@@ -303,7 +304,7 @@ impl Core {
         }
     }
 
-    /// Whether the copy on disk is of another store, or older than an acceptance.
+    /// Whether the copy on disk is from another store, or is older than the last acceptance.
     fn is_of_another_store(&self, origin: Origin) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_joined() && shared.copied != Some(origin))
     }
@@ -361,7 +362,7 @@ impl Core {
         }
     }
 
-    /// `status --cluster`
+    /// Returns the answer to `status --cluster`.
     pub(super) fn cluster_status(&self) -> Result<ClusterStatus, Refusal> {
         let Some(shared) = &self.shared else {
             let message = "this server shares no store: see [cluster] in `man 5 dns-xdp.toml`";
@@ -372,8 +373,8 @@ impl Core {
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 
-    /// Has the store's documents accepted on all servers. `is_dry`: only reports the changes that this would make. The
-    /// command is answered when the store's documents are in force on this server.
+    /// Asks the store's session to accept the store's documents on all servers. With `is_dry`, only reports the changes
+    /// that this would make. The command is answered when the store's documents are in force on this server.
     pub(super) fn accept_store(&mut self, call: CallId, is_dry: bool) {
         let until = self.now.elapsed + STORE_WRITE_TIMEOUT;
         let notes = self.acceptance();

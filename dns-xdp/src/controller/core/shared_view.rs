@@ -1,4 +1,4 @@
-//! The combined verdicts of the servers that share a store, as one server sees them. Pure.
+//! The combined verdicts of the servers that share a store, as one server sees them. This module is pure.
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::store::votes::{Agreed, Observers, is_prober};
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct SharedView {
     view: Arc<View>,
-    /// The store is lost: its verdicts count only where this server's own verdict is missing.
+    /// Whether the store is lost. Its verdicts then count only where this server's own verdict is missing.
     alone: bool,
     server: String,
 }
@@ -58,7 +58,7 @@ impl SharedView {
         self.alone || is_prober(&self.server, node, servers, count)
     }
 
-    /// Whether this server probes the same nodes as with another view.
+    /// Whether this server probes the same nodes as it would with the other view.
     pub(in crate::controller) fn probes_as(&self, other: &SharedView) -> bool {
         self.alone == other.alone && self.view.servers.keys().eq(other.view.servers.keys())
     }

@@ -1,5 +1,5 @@
-//! Changes to the configuration in force: from the file as a whole, or a node or service alone. Text in, a [`Proposal`] out;
-//! nothing takes effect here.
+//! Changes to the configuration in force: from the file as a whole, or a node or service alone. The functions turn a
+//! text into a [`Proposal`]; nothing takes effect here.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(in crate::controller) struct Source {
     /// The control socket that the command line named instead of the file's.
     socket: Option<PathBuf>,
     text: String,
-    /// The text of the file when all of it was in force.
+    /// The text of the file when the whole file was last in force.
     filed: String,
     /// The file's nodes; all others are ephemeral.
     nodes: Vec<Node>,
@@ -165,7 +165,7 @@ impl Source {
         if differences.is_empty() { vec!["nothing has changed".to_owned()] } else { differences }
     }
 
-    /// A change to a node or service, in force and, if its text is given, in the file.
+    /// Proposes a change to a node or service. The change is also made in the file, if the file's text is given.
     pub(super) fn change(&self, change: &ClusterChange, file: Option<&str>) -> Result<Proposal, Refusal> {
         let Edited { text, notes } = change.edit(&self.text)?;
         let mut proposal = Proposal {
@@ -222,7 +222,7 @@ impl Source {
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(file).map_err(invalid)?;
         if !shared.contains_key("config/nodes") {
-            // Without nodes, these sections are no cluster. They have no effect, and the operator is warned.
+            // Without nodes, these sections do not describe a cluster. They have no effect, and the operator is warned.
             let notes = self.parse(file)?.overridden_warning().into_iter().collect();
             return Ok(Push { notes, ..Push::default() });
         }
@@ -276,7 +276,7 @@ impl Source {
     }
 }
 
-/// Returns a warning as the answer to a command shows it.
+/// Returns a warning in the form that the answer to a command shows.
 pub(super) fn as_note(warning: &str) -> String {
     format!("warning: {warning}")
 }

@@ -1,5 +1,5 @@
-//! The state that decisions are made from: configuration, intents and verdicts. Pure, and so testable without a network
-//! or a kernel.
+//! The state that decisions are made from: configuration, intents and verdicts. This module is pure, so tests need no
+//! network and no kernel.
 mod families;
 mod holds;
 mod urgency;
@@ -28,7 +28,7 @@ use crate::store::votes::Verdicts;
 #[cfg(test)]
 use crate::zone::Zone;
 
-/// Configuration, intents and verdicts, with the decision last made of them.
+/// Configuration, intents and verdicts, with the last decision made from them.
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct State {
     config: Arc<Config>,
@@ -116,7 +116,7 @@ impl State {
         self.decision = Some(decision);
     }
 
-    /// Takes another configuration. A subject with the same name and addresses keeps its verdict, even if its probes have
+    /// Takes a new configuration. A subject with the same name and addresses keeps its verdict, even if its probes have
     /// changed. A new subject is unknown.
     pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) {
         let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
@@ -160,7 +160,7 @@ impl State {
         self.confirmation.adopt(before, needed, is_voter, |subject| there.contains(subject) && kept(subject));
     }
 
-    /// The verdict on a subject's probe with this target.
+    /// Returns the verdict on the subject's probe that has this target.
     fn same(&self, probe: &ProbeId, target: &Target) -> Option<&Verdict> {
         let mut probes = self.targets.range(ProbeId::all_of(&probe.subject));
         let (same, _) = probes.find(|(_, known)| *known == target)?;
@@ -298,7 +298,7 @@ impl State {
         self.held.note_health(now, states);
     }
 
-    /// The clock guard: while it has a reason for blindness, no node is judged.
+    /// Returns the clock guard. No node is judged while the guard is blind.
     pub(in crate::controller) fn clock_guard(&mut self) -> &mut ClockGuard {
         &mut self.clock_guard
     }

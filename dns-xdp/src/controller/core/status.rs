@@ -50,11 +50,11 @@ pub(super) struct Surroundings<'a> {
     pub(super) store: StoreStatus,
     /// The decisions that count on this server alone.
     pub(super) local: &'a Local,
-    /// Alarms of the daemon's edges.
+    /// Alarms from the shell, the program and the responder.
     pub(super) alarms: Vec<String>,
 }
 
-/// `status`, once there is a decision.
+/// Returns the answer to `status`. There must be a decision.
 pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_>) -> Status {
     let config = state.config();
     let interfaces: Vec<InterfaceStatus> =
@@ -154,7 +154,7 @@ fn guard_status(
     }
 }
 
-/// `node list`
+/// Returns the answer to `node list`.
 pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec<NodeEntry> {
     let entry = |node: &Node| {
         let intent = state.intent(node);
@@ -208,8 +208,8 @@ fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
     Some(HeldStatus { since: hold.since, until })
 }
 
-/// How a node is treated. It is shown as down if one RRset of its name lacks its own address while the other RRset has
-/// it.
+/// How a node is treated. A node is shown as down if one RRset of its name lacks the node's address while the other
+/// RRset has it.
 fn shown(state: &State, node: &Node, effective: Effective) -> Effective {
     let is_auto = state.intent(node).is_none_or(|intent| intent.admin == Admin::Auto);
     let is_down = || state.health_that_counts(node).health.serving() == Some(false);
@@ -244,7 +244,8 @@ fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
     state.intent(node).map_or(health, |intent| intent.since.max(health))
 }
 
-/// The services to list. If there are more than [`SERVICES`], these are the ones that are down, at most that many.
+/// The services to list. If there are more than [`SERVICES`], only services that are down are listed, at most that
+/// many.
 fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<ServiceStatus> {
     let Parts { nodes, services } = &*state.config().cluster;
     let shown = |service: &Service| {
@@ -262,7 +263,7 @@ fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<Serv
     services.iter().filter_map(shown).take(SERVICES).collect()
 }
 
-/// `service list`
+/// Returns the answer to `service list`.
 pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Vec<ServiceEntry> {
     let down = state.decision().map(|decision| ServicesDown::new(state, decision));
     let members = state.config().cluster.members();
@@ -317,7 +318,7 @@ fn address(state: &AddressState) -> AddressStatus {
     }
 }
 
-/// The alarm that no node is up in this family while one is up in the other.
+/// The alarm that no node is up in this family while a node is up in the other family.
 fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
     let instead = match decision.answers.families.of(family).last_resort? {
         LastResort::Held if decision.held => return None,
@@ -423,7 +424,7 @@ mod tests {
         assert_eq!((off.lease.left_ms, off.alarms.len()), (None, 1));
     }
 
-    /// These nodes are dead over a family, and well over the other.
+    /// Returns a state in which these nodes are dead in one family, and healthy in the other.
     fn dead_over(family: Family, nodes: &[&str]) -> State {
         let mut state = well(&dual());
         for node in nodes {

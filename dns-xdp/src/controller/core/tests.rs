@@ -49,7 +49,7 @@ impl Bench {
         Bench::start(text, None)
     }
 
-    /// A live core beside a store that has the shared sections and has not been reached.
+    /// A live core beside a store that has the shared sections. The core has not reached the store.
     fn shared(intents: Intents) -> (Bench, Documents) {
         let (text, documents) = beside_a_store(TEXT, intents);
         (Bench::start(&text, Some(documents.clone())), documents)
@@ -83,7 +83,7 @@ impl Bench {
         Bench { core, effects, elapsed, file, dead, zone: None }
     }
 
-    /// Has the first answers published.
+    /// Publishes the first answers.
     fn open(mut self) -> Bench {
         if self.core.shares() {
             self.elapsed += FIRST_VIEW;

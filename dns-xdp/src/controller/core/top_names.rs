@@ -62,7 +62,7 @@ impl TopNames {
         }
     }
 
-    /// The most asked names first.
+    /// Returns the sampled names, the most asked names first.
     pub(super) fn answer(&self, attached: bool) -> Names {
         let mut names: Vec<(&String, &f64)> = self.counts.iter().collect();
         names.sort_by(|a, b| b.1.total_cmp(a.1).then_with(|| a.0.cmp(b.0)));

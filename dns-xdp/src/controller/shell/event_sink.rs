@@ -37,7 +37,7 @@ impl EventSink {
         Arc::clone(&self.journal)
     }
 
-    /// Obeys another configuration from the next event on.
+    /// Uses this configuration from the next event on.
     pub(super) fn configure(&self, config: &config::Events) {
         self.notifier.configure(config);
     }
@@ -52,7 +52,7 @@ impl EventSink {
         self.notifier.notified()
     }
 
-    /// Gives the on-event command a moment for the last events. It gets no event afterwards.
+    /// Gives the on-event command some time for the last events. The command gets no event afterwards.
     pub(super) async fn finish(&self) {
         self.notifier.finish().await;
     }

@@ -1,4 +1,4 @@
-//! The watch on the configuration file, which looks at it periodically if `[control] watch` is set.
+//! The watch on the configuration file, which checks the file periodically if `[control] watch` is set.
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -13,15 +13,16 @@ use crate::privileges;
 /// The time between two looks. A change counts after 2 looks have seen it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Reports every change of a file. Looking also works where no notification comes: after a rename, behind a symbolic
-/// link, on a network filesystem. It has its own thread, because a hanging filesystem must not delay the lease.
+/// Reports every change of a file. Polling also works where the kernel sends no notification: after a rename, through a
+/// symbolic link, on a network filesystem. It has its own thread, because a hanging filesystem must not delay the
+/// lease.
 #[derive(Debug)]
 pub(super) struct FileWatch {
     changes: mpsc::Receiver<io::Result<String>>,
 }
 
 impl FileWatch {
-    /// Starts the watch. The first text is always reported, because the watch does not know the text before.
+    /// Starts the watch. The first text is always reported, because the watch does not know an earlier text.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
         let (sender, changes) = mpsc::channel(1);
         let path = path.to_owned();
@@ -54,7 +55,7 @@ fn watch(path: &PathBuf, changes: &mpsc::Sender<io::Result<String>>, pause: Dura
 
 /// The metadata that changes when a file changes. A file that cannot be looked at has none. A new text may have equal
 /// size and an old time of modification (`cp -p`, `rsync -t`, `touch -r`). Then the inode or the time of the last
-/// change differs, which no program can set.
+/// change differs. No program can set these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,

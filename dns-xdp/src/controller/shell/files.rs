@@ -1,6 +1,6 @@
-//! The threads for files. One thread writes the configuration file, another one the state and the copy of the store.
-//! Each change has its own thread that reads the configuration and looks up names. A hanging filesystem delays only the
-//! work on its own files.
+//! The threads for files. One thread writes the configuration file, and another thread writes the state and the copy of
+//! the store. Each change has its own thread that reads the configuration and looks up names. A hanging filesystem
+//! delays only the work on its own files.
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -138,7 +138,7 @@ impl Files {
         self.under_way.iter().filter_map(|under_way| under_way.alarm(Instant::now())).collect()
     }
 
-    /// Prepares a change in its own thread, and has the file's new text written beside the file.
+    /// Prepares a change in its own thread, and orders the write of the file's new text beside the file.
     pub(super) fn prepare(&self, work: WorkId, job: Job) {
         let (done, writes) = (self.done.clone(), self.config.clone());
         let thread = thread::Builder::new().name("prepare".to_owned());

@@ -13,8 +13,8 @@ use crate::control::{Call, Server, SocketFile};
 use crate::event::Journal;
 use crate::metrics::{self, Recorder, StatusCache};
 
-/// The running listeners. Dropping them removes the file of the control socket, and leaves them running to the end of the
-/// runtime.
+/// The running listeners. Dropping them removes the file of the control socket, and leaves them running to the end of
+/// the runtime.
 #[derive(Debug)]
 pub(super) struct Listeners {
     control: Option<JoinHandle<()>>,

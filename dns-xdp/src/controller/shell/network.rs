@@ -34,8 +34,8 @@ impl ServedNetwork {
         Ok(ServedNetwork { listen: listen.clone(), network, serving, unread: None })
     }
 
-    /// Reads the network again. Returns whether the served addresses have changed. If it cannot be read, the served
-    /// addresses stay, and an alarm is raised.
+    /// Reads the network again. Returns whether the served addresses have changed. If the network cannot be read, the
+    /// served addresses stay, and an alarm is raised.
     pub(super) fn refresh(&mut self) -> bool {
         match Network::read() {
             Ok(network) => {
@@ -87,7 +87,7 @@ impl ServedNetwork {
 }
 
 impl Bindings {
-    /// Has the responder bind the served addresses, and no others. A failed bind is tried again each time.
+    /// Makes the responder bind the served addresses, and no others. A failed bind is tried again each time.
     pub(super) fn bind(&mut self, responder: &mut Responder, listeners: Vec<Listener>) {
         if self.listeners == listeners && self.unbound.is_empty() {
             return;

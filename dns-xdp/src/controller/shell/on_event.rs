@@ -12,7 +12,7 @@ use crate::config;
 use crate::event::Event;
 use crate::subprocess::{self, Leftovers};
 
-/// The most events that wait for the command. It does not get further events.
+/// The most events that wait for the command. The command does not get further events.
 const WAITING: usize = 64;
 /// The time for the last events when the daemon stops.
 const LAST_EVENTS: Duration = Duration::from_secs(1);

@@ -53,11 +53,12 @@ pub(super) enum Order {
 pub(super) enum Ending {
     /// It answers for `stop-grace`, and nothing is removed.
     Leave,
-    /// It answers for a whole lease. In this time a successor takes it over.
+    /// It answers for a whole lease. A successor takes the program over in this time.
     HandOver,
     /// It is detached, and everything unpinned.
     Detach,
-    /// The start is abandoned: everything of this daemon is removed, and a predecessor's program keeps its grace.
+    /// The start is abandoned: everything of this daemon is removed, and a predecessor's program answers for
+    /// `stop-grace`.
     Abandon,
 }
 
@@ -66,7 +67,7 @@ pub(super) enum Ending {
 pub(super) struct Publisher {
     orders: mpsc::UnboundedSender<Order>,
     zone: responder::Published,
-    /// An [`Order::Follow`] waits.
+    /// Whether an [`Order::Follow`] waits.
     follows: Arc<AtomicBool>,
     lease: Lease,
 }
@@ -130,7 +131,7 @@ impl Publisher {
         self.orders.send(order).ok();
     }
 
-    /// Has the thread follow the network, unless such an order already waits.
+    /// Orders the thread to follow the network, unless such an order already waits.
     pub(super) fn follow(&self) {
         if !self.follows.swap(true, Ordering::AcqRel) {
             self.order(Order::Follow);
@@ -142,7 +143,7 @@ impl Publisher {
         self.orders.is_closed()
     }
 
-    /// Has the thread give up the privileges that only a start needs.
+    /// Makes the thread give up the privileges that only a start needs.
     pub(super) async fn drop_privileges(&self) {
         let (dropped, drops) = oneshot::channel();
         self.order(Order::DropPrivileges(dropped));
@@ -173,13 +174,13 @@ struct Work {
     stale_after: Option<Duration>,
     stop_grace: Duration,
     zone: watch::Sender<Option<Arc<Zone>>>,
-    /// The previous zone. It is dropped in this thread with the next publication, because dropping takes milliseconds
-    /// that the loop does not have.
+    /// The previous zone. This thread drops it at the next publication. Dropping takes milliseconds, for which the loop
+    /// must not wait.
     retired: Option<Arc<Zone>>,
     recorder: Recorder,
     attachment_trouble: Option<String>,
     pin_trouble: Option<String>,
-    /// A program answers: this daemon's or a predecessor's.
+    /// Whether a program answers: this daemon's or a predecessor's.
     is_answering: bool,
     follows: Arc<AtomicBool>,
     /// The responder's lease, which is renewed with the program's lease.
@@ -270,8 +271,9 @@ impl Work {
         Ok(publication)
     }
 
-    /// The responder changes to the new zone right before the kernel replaces its one pointer. The replacement takes
-    /// effect at once, but the call returns some milliseconds later. Otherwise the two would differ during that time.
+    /// Gives the new zone to the responder right before the kernel replaces its pointer to the zone. The replacement
+    /// takes effect at once, but the call returns some milliseconds later. If the responder got the zone after the
+    /// call, both would differ during that time.
     fn replace(&mut self, before: Option<Arc<Zone>>, zone: &Arc<Zone>) -> Result<(), datapath::Error> {
         let published = before.as_deref().map(|zone| (zone, self.stale_after));
         let (serving, network) = (self.network.serving(), self.network.network());

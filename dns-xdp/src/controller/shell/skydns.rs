@@ -26,7 +26,7 @@ struct Plan {
 }
 
 impl SkyDns {
-    /// Starts the tasks that are configured. It runs before privileges are given up, because it reads the files that
+    /// Starts the tasks that are configured. Call it before privileges are given up, because it reads the files that
     /// `[cluster]` names.
     pub(super) fn start(
         config: &Config,
@@ -63,7 +63,7 @@ impl SkyDns {
         self.export = below.map(|below| export_task::start(below, server, seen, published.clone(), connect));
     }
 
-    /// Whether a task has ended, which only a defect does. It returns this once.
+    /// Whether a task has ended, which only a defect does. Reports each end once.
     pub(super) fn has_ended(&mut self) -> bool {
         let import = self.import.take_if(|task| task.has_ended()).is_some();
         let export = self.export.take_if(|task| task.has_ended()).is_some();

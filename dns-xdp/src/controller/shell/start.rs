@@ -41,8 +41,8 @@ const HANDOVER_POLL: Duration = Duration::from_millis(20);
 const ENDING: Duration = Duration::from_millis(2500);
 const ENDING_POLL: Duration = Duration::from_millis(100);
 
-/// Binds the control socket; `replace`: asks a daemon that holds it to give way, and waits until it does. Also returns
-/// the process number of that daemon.
+/// Binds the control socket. With `replace`, asks a daemon that holds the socket to end, and waits for its end. Also
+/// returns the process number of that daemon.
 async fn control_socket(path: &Path, replace: bool) -> anyhow::Result<(Server, Option<u32>)> {
     let deadline = Instant::now() + HANDOVER;
     let mut predecessor = None;
@@ -150,7 +150,7 @@ fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// Refuses a start before a predecessor gives way, so that the predecessor does not end for a start that fails.
+/// Checks a start before a predecessor ends for it. Refuses a start that would fail.
 fn check(config: &Config, shares: bool) -> anyhow::Result<()> {
     privileges::check(config.xdp.mode)?;
     config.check_pin()?;
@@ -188,7 +188,7 @@ fn set_copy_aside(copy: &Path, unread: &str) {
     }
 }
 
-/// Runs the daemon until a signal or a command stops it. `replace`: it takes over from the running daemon.
+/// Runs the daemon until a signal or a command stops it. `replace`: whether to take over from a running daemon.
 ///
 /// # Errors
 /// The daemon cannot start: the error names the remedy, and nothing stays attached or bound. A second signal during the

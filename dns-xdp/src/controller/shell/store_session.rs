@@ -23,7 +23,7 @@ pub(super) struct StoreSession {
 }
 
 impl StoreSession {
-    /// The session that a configuration asks for, beginning with the known state of the store; `None`: no store is
+    /// Starts the session that a configuration asks for, with the known state of the store; `None`: no store is
     /// configured.
     pub(super) fn start(
         config: &Config,
@@ -46,7 +46,8 @@ impl StoreSession {
         (self.settings.server.clone(), self.client.seen.borrow().clone())
     }
 
-    /// The ends that SkyDNS tasks need: the view, the channel for changes to documents, and this server's name.
+    /// Returns the values that SkyDNS tasks need: the view, the channel for changes to documents, and this server's
+    /// name.
     pub(super) fn ends(&self) -> (watch::Receiver<Seen>, mpsc::Sender<Request>, String) {
         (self.client.seen.clone(), self.client.swaps.clone(), self.settings.server.clone())
     }
@@ -83,7 +84,7 @@ impl StoreSession {
         self.client.decide();
     }
 
-    /// Has this server's entry written into the store.
+    /// Orders the session to write this server's entry into the store.
     pub(super) fn write(&self, own: Own) {
         self.client.own.send_replace(own);
     }

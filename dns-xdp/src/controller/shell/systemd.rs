@@ -3,12 +3,12 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-/// Tells that the first zone is published.
+/// Reports that the first zone is published.
 pub(super) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// Tells that the configuration is being read again; [`ready`] ends this.
+/// Reports that the configuration is being read again; [`ready`] ends this state.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -20,7 +20,7 @@ pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Tells that core and publisher run.
+/// Reports that core and publisher run.
 pub(super) fn alive() {
     if sd_notify::watchdog_enabled().is_some() {
         notify(&[NotifyState::Watchdog]);

@@ -98,7 +98,7 @@ pub(super) fn heard(member: &Member, before: &Before) -> Result<(), String> {
     Ok(())
 }
 
-/// One lost probe does not take out a node that the other servers find up.
+/// Checks that one lost probe does not take out a node that the other servers find up.
 fn a_newly_probed_node_is_presumed_to_be_as_all_find_it(
     member: &Member,
     before: &Before,
@@ -125,7 +125,7 @@ fn subject(node: &Node) -> Subject {
     Subject::Node(node.name.clone())
 }
 
-/// The text of a node's IPv6 in the verdicts, if it differs from the node.
+/// The text that the verdicts use for a node in IPv6, if that verdict differs from the node's.
 fn over_ipv6(node: &Node) -> String {
     format!("{} ipv6", node.name)
 }
@@ -138,8 +138,8 @@ fn agreed(view: &View, node: &Node, family: Family) -> Agreed {
     }
 }
 
-/// A joined server is frozen if too few nodes are visible or reported silent by two servers: fewer than the quorum. It
-/// is also frozen if no node is visible.
+/// Checks when a joined server is frozen. It is frozen if the nodes that are visible or that two servers report silent
+/// are fewer than the quorum. It is also frozen if no node is visible.
 fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) -> Result<(), String> {
     let Some((view, _)) = &member.heard else { return Ok(()) };
     if decision.frozen.is_some() {
@@ -212,7 +212,7 @@ pub(super) fn check(cluster: &Cluster, index: usize) -> Result<(), String> {
     the_dead_are_replaced(cluster, member, mode, decision, answers)
 }
 
-/// A node that the store holds is in no answer of a server that has joined, while another node is up.
+/// Checks that a node that the store holds is in no answer of a joined server, while another node is up.
 fn what_the_store_holds_is_out(
     member: &Member,
     decision: &Decision,
@@ -240,14 +240,14 @@ fn what_the_store_holds_is_out(
     Ok(())
 }
 
-/// The longest time until a server notices that its watch is silent, and begins a new session. The view is compared
-/// with the store twice for that.
+/// The longest time until a server notices that its watch is silent, and begins a new session. This takes 2 comparisons
+/// of the view with the store.
 fn silence(cluster: &Cluster, member: &Member) -> Duration {
     let silent = member.link.as_ref().is_some_and(|link| link.is_silent() || link.lease().is_none());
     if silent { cluster.lease * 6 / 5 } else { Duration::ZERO }
 }
 
-/// A server that the others may take for dead does not use their verdicts.
+/// Checks that a server does not use the verdicts of other servers that may consider it dead.
 fn the_lease_is_confirmed(cluster: &Cluster, member: &Member) -> Result<(), String> {
     let documented = format!("{}{}", crate::store::VERDICTS, member.name);
     if cluster.store.listing.entries.contains_key(&documented) || is_of_a_past(cluster) {
@@ -290,7 +290,7 @@ fn those_at_one_moment_say_the_same(
     Ok(())
 }
 
-/// Every joined server answers a node that most of its judges find healthy.
+/// Checks that every joined server answers a node that most of its judges find healthy.
 fn one_bad_link_takes_no_node_out(
     cluster: &Cluster,
     member: &Member,
@@ -306,8 +306,8 @@ fn one_bad_link_takes_no_node_out(
     {
         return Ok(());
     }
-    // A server that has run this long, or returned no later than this one, has its verdicts in the store. A server that
-    // joined at its start finds the older verdicts.
+    // A server that has run for this time, or that returned no later than this server, has its verdicts in the store. A
+    // server that joined at its start finds the older verdicts.
     let there = if member.cold { member.shaken.saturating_sub(lease * 6 / 5) } else { member.shaken };
     let there = there.max(now.saturating_sub(lease * 3 + Duration::from_secs(3)));
     let unreachable = |other: &&Member| {
@@ -348,11 +348,12 @@ fn one_bad_link_takes_no_node_out(
     Ok(())
 }
 
-/// A node that is dead for all servers is in no answer of a joined server, nor of a lone server with a quorum.
+/// Checks that a node that is dead for all servers is in no answer of a joined server. The same holds for a lone server
+/// with a quorum.
 ///
-/// Every server finds it within the repair bound, and writes its verdict within a [`WORD`]. Verdicts of servers that
-/// died with the node or cannot write count until their lease ends. A server that cannot write keeps its lease for a
-/// while. A silent watch has to be noticed first.
+/// Every server finds the death within the repair bound, and writes its verdict within a [`WORD`]. Verdicts of servers
+/// that died with the node or cannot write count until their lease ends. A server that cannot write keeps its lease for
+/// a while. A silent watch has to be noticed first.
 fn the_dead_are_replaced(
     cluster: &Cluster,
     member: &Member,
@@ -405,7 +406,7 @@ fn is_answered(answers: &Answers, place: usize, family: Family) -> bool {
     names || answers.service_in(family, "db").contains(&place)
 }
 
-/// Whether a node is up in a family, as this server knows.
+/// Whether any node is up in a family, by this server's knowledge.
 fn one_is_up(member: &Member, decision: &Decision, family: Family) -> bool {
     let state = member.server.state();
     nodes(member).iter().zip(&decision.effective).any(|(node, effective)| {
@@ -435,18 +436,18 @@ fn lacks_evidence(member: &Member) -> bool {
         || member.server.state().view().nodes.iter().all(|node| !node.visible)
 }
 
-/// The store was restored, and servers may use different documents until an operator accepts it.
+/// Whether the store was restored. Servers may then use different documents until an operator accepts the store.
 fn is_disputed(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some()
 }
 
-/// Whether a server does not know yet that the store was restored. Until then, its revisions and its lease are of the
-/// time before.
+/// Whether a server does not know yet that the store was restored. Until then, its revisions and its lease are from
+/// before the restore.
 fn is_of_a_past(cluster: &Cluster) -> bool {
     cluster.store.restored.is_some_and(|restored| cluster.world.now < restored + cluster.lease)
 }
 
-/// A clone and its original do not vote at the same time.
+/// Checks that a clone and its original do not vote at the same time.
 pub(super) fn one_of_two_has_the_name(
     cluster: &Cluster,
     member: &Member,
@@ -460,7 +461,7 @@ pub(super) fn one_of_two_has_the_name(
     Ok(())
 }
 
-/// Accepted intents stay in the store until an operator changes them.
+/// Checks that accepted intents stay in the store until an operator changes them.
 pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<(), String> {
     let documents = Documents::read(&store.listing)?;
     if documents.intents != *wanted {
@@ -469,7 +470,7 @@ pub(super) fn nothing_is_lost(store: &StoreModel, wanted: &Intents) -> Result<()
     Ok(())
 }
 
-/// After a long enough time without faults, all servers are joined and give the configured answers.
+/// Checks that all servers are joined and give the configured answers, after a long enough time without faults.
 pub(super) fn at_the_end(cluster: &Cluster) -> Result<(), String> {
     let stored = Documents::read(&cluster.store.listing)?.intents;
     // A restored backup or a removed document loses intents. The servers still agree.

@@ -78,7 +78,7 @@ pub(super) fn host(subject: &Subject) -> Option<usize> {
     }
 }
 
-/// `node1` lives on the first host.
+/// Returns the number of a node's host: `node1` runs on the first host.
 pub(super) fn number(node: &str) -> usize {
     let number: usize = node["node".len()..].parse().expect("a node's name has a number");
     number - 1

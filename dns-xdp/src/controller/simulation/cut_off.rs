@@ -101,7 +101,7 @@ fn one_lossy_link_in_a_large_cluster_leaves_the_rate_of_probes_as_it_is() {
     }
 }
 
-/// Cuts a server off at `at`. The error is what it did wrong.
+/// Cuts a server off at `at`. The error says what the server did wrong.
 fn cut_off(nodes: usize, keys: [&str; 2], seed: u64, loss: Loss) -> Result<(), String> {
     let mut alone = Alone::new(nodes, keys, seed);
     let detect = alone.server.state().config().cluster.nodes[0].health.time_to_detect();
@@ -160,7 +160,8 @@ fn a_server_that_is_cut_off_freezes_before_a_node_falls() {
     }
 }
 
-/// Cuts off a server that already doubts a node, because the node loses packets. One or two more failures are no proof.
+/// Cuts off a server that already doubts a node, because the node loses packets. One or two more failures do not prove
+/// that the node is dead.
 #[test]
 fn a_server_that_is_cut_off_freezes_before_a_node_falls_that_lost_packets_before() {
     for seed in 0..200 {

@@ -21,7 +21,7 @@ const AFTERMATH: Duration = Duration::from_secs(9);
 /// The longest time of a hold: the hold-down, and the tick that ends it.
 const HELD: Duration = HOLD_DOWN.saturating_add(Duration::from_secs(1));
 
-/// How long after a node's recovery an operator fails it back.
+/// The time between a node's recovery and the operator's failback.
 const FAILED_BACK: Duration = Duration::from_secs(5);
 
 /// One history under way.
@@ -48,7 +48,7 @@ enum Action {
     Family(usize, Family, bool),
     /// The loss on the link from a server to a node.
     Loss(usize, usize, Loss),
-    /// The link between a server and a node (or the witness, behind the last node) is cut, or restored.
+    /// The link between a server and a node is cut, or restored. The number after the last node is the witness.
     Cut(usize, usize, bool),
     /// A server stands still for this many milliseconds, and may lose commands meanwhile.
     Pause(usize, u64, bool),
@@ -56,7 +56,7 @@ enum Action {
     Stop(usize),
     /// A daemon is killed after this many further effects.
     Kill(usize, u32),
-    /// A server reloads a configuration with this many nodes; the last node may have another probe.
+    /// A server reloads a configuration with this many nodes; the last node may have a different probe.
     Reload(usize, usize, bool),
     Admin(usize, usize, Admin),
     /// An operator fails a node back on a server.
@@ -167,7 +167,7 @@ impl History {
         self.to_come.sort_by_key(|(at, _)| *at);
     }
 
-    /// Runs to the end. Returns the number of steps, or the invariant that did not hold.
+    /// Runs the history to its end. Returns the number of steps, or the invariant that did not hold.
     pub(super) fn run(&mut self) -> Result<u64, String> {
         let actions = std::mem::take(&mut self.to_come);
         let end = actions.last().map_or(Duration::ZERO, |(at, _)| *at) + AFTERMATH + HELD;
@@ -213,7 +213,7 @@ impl History {
         Ok(())
     }
 
-    /// Performs an action. Returns the server that it was done to, if one was.
+    /// Performs an action. Returns the server that it affects, if there is one.
     fn enact(&mut self, action: Action) -> Option<usize> {
         let now = self.world.now;
         let random = &mut self.random;
@@ -279,7 +279,7 @@ impl History {
     }
 }
 
-/// The command for an intent, forced whatever the quorum is.
+/// Returns the command for an intent, with `force`, so that no quorum is needed.
 pub(super) fn admin_command(node: usize, admin: Admin, reason: String) -> Command {
     let node = format!("node{}", node + 1);
     let force = admin == Admin::Drain;

@@ -13,21 +13,21 @@ use crate::failover::{Answers, Decision, Effective};
 use crate::health::{Health, Subject};
 use crate::intent::{self, Intents};
 
-/// Within this time a node that answers every probe is back in the answers, however often it fell before. The next
-/// attempt comes one interval later; at most `rise-max` attempts follow.
+/// Returns the time within which a node that answers every probe is back in the answers, however often it fell. The
+/// next attempt comes one interval later; at most `rise-max` attempts follow.
 pub(super) fn recovery(node: &Node) -> Duration {
     let Probe { interval, fast_interval, rise_max, .. } = node.health.probes[0];
     interval + fast_interval * rise_max + ROUND_TRIP + wait(node) * 2
 }
 
-/// A family that changes waits at most this long for the node's other family: 2 results, each up to the timeout. A
-/// family that rises also waits for an attempt under way.
+/// Returns the longest time that a changed family waits for the node's other family: 2 results, each up to the timeout.
+/// A family that rises also waits for an attempt under way.
 pub(super) fn wait(node: &Node) -> Duration {
     let Probe { fast_interval, timeout, .. } = node.health.probes[0];
     if node.is_dual_stack() { (fast_interval + timeout) * 2 } else { Duration::ZERO }
 }
 
-/// Within this time a node that answers every second probe is out of the answers. This is the sum of: one answered
+/// The time within which a node that answers every second probe is out of the answers. This is the sum of: one answered
 /// probe, the first failure with its timeout, and the fast attempts until `fall` of them failed. The last attempt may
 /// take its timeout, and hearing a quorum takes one more timeout.
 const HALF_LOST: Duration = Duration::from_millis(2 * 1_000 + 500 + 4 * 250 + 500 + 500);
@@ -40,7 +40,7 @@ pub(super) struct Before {
     answers: Option<Arc<Answers>>,
     intents: Intents,
     live: bool,
-    /// It is blind: it judges by no probe.
+    /// Whether it is blind: it judges by no probe.
     blind: bool,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn has_intent(intents: &Intents) -> bool {
     intents.values().any(|intent| intent.admin != Admin::Auto)
 }
 
-/// Checks a server after a step; `told`: an operator's command was the step.
+/// Checks a server after a step; `told`: whether the step was an operator's command.
 pub(super) fn check(
     world: &World,
     servers: &mut [Server],
@@ -133,7 +133,8 @@ fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
     }
 }
 
-/// A server that has long heard fewer nodes than the quorum is frozen. A server that has long heard enough is not.
+/// Checks that a server that has long heard fewer nodes than the quorum is frozen. A server that has long heard enough
+/// nodes must not be frozen.
 pub(super) fn the_quorum_is_what_is_heard(
     world: &World,
     server: &Server,
@@ -194,7 +195,7 @@ fn note_falls(server: &mut Server) {
     (server.fallen, server.seen_up) = (fallen, seen_up);
 }
 
-/// With manual failback, a fallen node is in no answer while another node is up.
+/// Checks that with manual failback, a fallen node is in no answer while another node is up.
 fn a_fallen_node_does_not_come_back_by_itself(
     server: &Server,
     decision: &Decision,
@@ -236,9 +237,9 @@ fn living(world: &World, server: &Server, family: Family) -> Living {
     })
 }
 
-/// While a node is up in a family, its RRset has no address that an operator took out. It has none that has been dead
-/// for longer than the repair bound either. A service with its own probes does not answer a member that fails them
-/// while another member passes them.
+/// Checks a family in which a node is up: its RRset has no address that an operator took out. It also has no address
+/// that has been dead for longer than the repair bound. A service with its own probes does not answer a member that
+/// fails them while another member passes them.
 fn the_dead_are_replaced(
     (world, server, family): (&World, &Server, Family),
     decision: &Decision,
@@ -319,7 +320,7 @@ fn the_living_are_answered(
     Ok(())
 }
 
-/// The TTL of a suspect's address is at most the time that the node can stay a suspect.
+/// Checks that the TTL of a suspect's address is at most the time that the node can stay a suspect.
 fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result<(), String> {
     for attempt in server.attempts.iter().filter(|attempt| attempt.failures > 0) {
         let verdict = &server.state().verdicts()[&attempt.probe];
@@ -339,7 +340,7 @@ fn suspects_are_not_kept_in_caches(server: &Server, answers: &Answers) -> Result
             // The node is still out: it waited for the other family to rise.
             continue;
         }
-        // Each failure that is missing may take a whole timeout.
+        // Each failure that is still needed for a fall may take a whole timeout.
         let most = (PROBE.timeout * (PROBE.fall - attempt.failures)).as_millis().div_ceil(1000);
         match answers.seconds_left.get(&place) {
             Some(&left) if u128::from(left) <= most => {}
@@ -402,7 +403,7 @@ fn servers_that_see_the_same_answer_the_same(
     Ok(())
 }
 
-/// After a long enough time without faults, every server gives the configured answers.
+/// Checks that every server gives the configured answers, after a long enough time without faults.
 pub(super) fn at_the_end(servers: &[Server]) -> Result<(), String> {
     for server in servers {
         let Some(answers) = server.published.as_deref().filter(|_| server.live) else {

@@ -23,12 +23,12 @@ pub(super) struct Member {
     pub(super) way: Way,
     /// When the server, its link or the store last had a fault.
     pub(super) shaken: Duration,
-    /// It started without a decision, and joined at once.
+    /// Whether it started without a decision, and joined at once.
     pub(super) cold: bool,
     /// The view and mode that the core was last given.
     pub(super) heard: Option<(Arc<View>, Mode)>,
     pub(super) was_live: bool,
-    /// Its status entry is written, and such writes are counted.
+    /// Whether its status entry is written. Such writes are counted.
     pub(super) tells: bool,
     /// The store's documents at the beginning.
     pub(super) documents: Documents,

@@ -49,7 +49,7 @@ struct Scale {
     store: StoreModel,
     members: Vec<Member>,
     random: Rng,
-    /// The time of taking a view of the store and deciding by it, by server.
+    /// The time that each server took to take in a view of the store and decide.
     decided: Vec<Duration>,
     decisions: u64,
     /// The time of the last change of each server's answers.
@@ -226,7 +226,7 @@ struct Timed {
     core: Core,
     now: Duration,
     longest: Duration,
-    /// The last zone, the one before (which the publisher also keeps), and the time to make one.
+    /// The last zone and the zone before it, as the publisher keeps them, and the time to make a zone.
     zone: Option<Arc<Zone>>,
     retired: Option<Arc<Zone>>,
     making: Duration,
@@ -315,7 +315,7 @@ fn scale_of_a_step_over_all_names() {
         let success = Observation::Success { round_trip: Duration::from_millis(1) };
         let failure = Observation::Failure(Failure { reason: "refused".to_owned(), visible: true });
         let all_well = probes.iter().map(|probe| (probe.clone(), success.clone()));
-        // A node falls once a quorum was heard after it began to fail.
+        // A node falls when a quorum was heard after the node began to fail.
         let others: Vec<_> =
             all_well.clone().filter(|(probe, _)| probe.subject != probes[0].subject).collect();
         let thrice = |probe: &ProbeId, observation: &Observation| {

@@ -23,7 +23,7 @@ use crate::store::client::{Own, Seen};
 
 /// How often the daemon checks its own clock.
 const PULSE: Duration = Duration::from_millis(100);
-/// A delay of this length is a slip: the timeout of the probes.
+/// The shortest delay that is a slip: the timeout of the probes.
 const SLIP: Duration = Duration::from_millis(500);
 /// The longest time of an effect of a slow server.
 const SLOWEST_MS: u64 = 60;
@@ -42,11 +42,11 @@ pub(super) struct Server {
     pub(super) core: Core,
     /// The configuration in its file.
     file: &'static Configured,
-    /// It runs. If not, its program may still give the published answers.
+    /// Whether it runs. If not, its program may still give the published answers.
     pub(super) running: bool,
-    /// It stands still until then.
+    /// The time until which it stands still.
     pub(super) paused_until: Option<Duration>,
-    /// It answers queries.
+    /// Whether it answers queries.
     pub(super) live: bool,
     /// The answers of its program.
     pub(super) published: Option<Arc<Answers>>,
@@ -55,8 +55,8 @@ pub(super) struct Server {
     /// The local decisions on its disk, if there is a store.
     pub(super) local: Local,
     pub(super) last_answers: Option<LastAnswers>,
-    /// The simulation's own count: the nodes that the server found healthy, and the fallen ones of them that must not
-    /// come back by themselves.
+    /// The nodes that the server found healthy, by the simulation's own count. `fallen` are those nodes among them that
+    /// must not come back by themselves.
     pub(super) seen_up: BTreeSet<String>,
     pub(super) fallen: BTreeSet<String>,
     /// Since when it judges without interruption.
@@ -65,10 +65,10 @@ pub(super) struct Server {
     pub(super) configured_since: BTreeMap<String, Duration>,
     /// Since when each node has its present address, with any probe.
     pub(super) there_since: BTreeMap<(String, IpAddr), Duration>,
-    /// The time when it last was given another configuration.
+    /// The time when it was last given a new configuration.
     pub(super) reloaded: Duration,
-    /// The simulation's own count: the server was held up, and must not judge by a probe before the probe has 2
-    /// results.
+    /// Set if the server was held up, by the simulation's own count. The server must not judge by a probe before the
+    /// probe has 2 results.
     pub(super) held_up: Option<HeldUp>,
     /// The invariant that it has broken.
     pub(super) broken: Option<String>,
@@ -77,7 +77,7 @@ pub(super) struct Server {
     pub(super) at_store: AtStore,
     /// The number of effects that it still performs before it is killed.
     pub(super) fatal_effects: Option<u32>,
-    /// Its effects take time. Otherwise each is over at once.
+    /// Whether its effects take time. Otherwise each is over at once.
     pub(super) is_slow: bool,
     /// The effects under way, and when each is over.
     under_way: Vec<(Duration, UnderWay)>,
@@ -100,7 +100,7 @@ enum UnderWay {
 /// The effects at the store that a server has asked for.
 #[derive(Debug, Default)]
 pub(super) struct AtStore {
-    /// It has begun to decide.
+    /// Whether it has begun to decide.
     pub(super) decides: bool,
     /// Its entry that has to be written.
     pub(super) own: Option<Own>,
@@ -198,7 +198,7 @@ impl Server {
                 }
                 Effect::RestartProbes => {
                     for attempt in &mut self.attempts {
-                        // Attempts under way are worthless.
+                        // The attempts under way no longer count.
                         let fast_interval = attempt.target.probe.fast_interval;
                         attempt.schedule = Schedule::resumed(fast_interval, random.f64(), now);
                         attempt.under_way = None;
@@ -360,7 +360,7 @@ impl Server {
         self.running && self.paused_until.is_none()
     }
 
-    /// Reads another file. Attempts of unchanged probes continue.
+    /// Reads a new file. Attempts of unchanged probes continue.
     pub(super) fn reload(&mut self, file: &'static Configured, now: Duration, random: &mut Rng) {
         self.file = file;
         self.ask(Command::Reload { force: false }, now, random);
@@ -458,7 +458,7 @@ impl Server {
         false
     }
 
-    /// Has the core check its clock. Returns `true` if it was held up and every probe begins again.
+    /// Makes the core check its clock. Returns `true` if the core was held up and every probe begins again.
     fn pulse(&mut self, now: Duration, random: &mut Rng) -> bool {
         let effects = self.core.step(at(now), Input::Pulse { ended: Vec::new() });
         let restarts = effects.iter().any(|effect| matches!(effect, Effect::RestartProbes));

@@ -27,7 +27,7 @@ const DELETED: [&str; 3] = ["config/nodes", "config/services", INTENT];
 const TROUBLE_MS: std::ops::Range<u64> = 2_000..10_000;
 /// How often all invariants are checked.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long after a node's recovery an operator fails it back.
+/// The time between a node's recovery and the operator's failback.
 const FAILED_BACK: Duration = Duration::from_secs(3);
 /// The time after which servers agree on the holds, and holds that have to end have ended.
 const HELD: Duration = Duration::from_secs(25);
@@ -49,7 +49,7 @@ pub(super) struct Cluster {
     pub(super) wanted_since: Duration,
     /// Another server with the name of one of the members.
     pub(super) clone: Option<(usize, StoreLink)>,
-    /// All faults are over, and an operator accepts the store's documents.
+    /// Whether all faults are over, so that an operator accepts the store's documents.
     accepts: bool,
     to_come: Vec<(Duration, Action)>,
     log: String,
@@ -65,15 +65,15 @@ enum Action {
     Loss(usize, usize, f64),
     /// The link between a server and a node is cut, or restored.
     Cut(usize, usize, bool),
-    /// Packets of a family do not reach a node any more, or do again.
+    /// Packets of a family no longer reach a node, or reach it again.
     Family(usize, Family, bool),
-    /// The same of a server's packets alone.
+    /// Packets of a family from one server no longer reach a node, or reach it again.
     CutFamily(usize, usize, Family, bool),
     /// A server loses the store, or finds it again.
     Lose(usize, bool),
     /// Most members of the store die, or come back.
     Majority(bool),
-    /// A server's verdicts cannot be written, or can be again.
+    /// A server's verdicts cannot be written, or can be written again.
     Hang(usize, bool),
     /// A server's watch is late by this many milliseconds.
     Slow(usize, u64),
@@ -255,7 +255,7 @@ impl Cluster {
                         self.to_come.extend([(at, dies), (later, lives)]);
                     }
                 }
-                // A host that dies by and by.
+                // A host whose parts die one after another.
                 38 if is_dual_stack(node + 1) => {
                     both(Action::Family(node, Family::Ipv6, false), Action::Family(node, Family::Ipv6, true));
                     both(Action::Service(node, false), Action::Service(node, true));
@@ -295,7 +295,7 @@ impl Cluster {
         self.to_come.sort_by_key(|(at, _)| *at);
     }
 
-    /// Runs to the end. Returns the number of steps, or the invariant that did not hold.
+    /// Runs the simulation to its end. Returns the number of steps, or the invariant that did not hold.
     pub(super) fn run(&mut self) -> Result<u64, String> {
         let actions = std::mem::take(&mut self.to_come);
         let last = actions.last().map_or(Duration::ZERO, |(at, _)| *at);

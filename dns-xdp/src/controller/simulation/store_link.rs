@@ -1,5 +1,5 @@
-//! A server's link to the store, in virtual time: it performs what the daemon's own [`Session`] asks for, with latency and
-//! faults.
+//! A server's link to the store, in virtual time: it performs what the daemon's own [`Session`] asks for, with latency
+//! and faults.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const RESENT: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Way {
     pub(super) cut: bool,
-    /// Writes under a lease get no answer and have no effect.
+    /// Whether writes under a lease get no answer and have no effect.
     pub(super) puts_hang: bool,
     /// The delay of the watch.
     pub(super) slow: Duration,
@@ -36,7 +36,7 @@ pub(super) struct StoreLink {
     pending: Vec<Pending>,
     /// The watch has reported every change up to this revision; `None`: there is no watch.
     watched: Option<Revision>,
-    /// The watch no longer reports anything.
+    /// Whether the watch no longer reports anything.
     silent: bool,
     /// Swaps that took effect, and whether the core got the answer.
     pub(super) swapped: Vec<(Swap, bool)>,
@@ -53,7 +53,7 @@ struct Pending {
     what: What,
     asked: Duration,
     due: Duration,
-    /// It gets no answer.
+    /// Whether it gets no answer.
     doomed: bool,
 }
 
@@ -108,7 +108,7 @@ impl StoreLink {
         self.forget_if_over();
     }
 
-    /// Has an operator accept the store's documents; `false`: there is nothing to accept.
+    /// Accepts the store's documents as an operator; `false`: there is nothing to accept.
     pub(super) fn accept(&mut self) -> bool {
         self.session.accept();
         self.session.offered().is_some()
@@ -175,7 +175,7 @@ impl StoreLink {
         }
     }
 
-    /// Has documents changed, if there is a session.
+    /// Begins to change documents, if there is a session.
     pub(super) fn swap(&mut self, work: WorkId, swap: Swap, now: Duration, random: &mut Rng) {
         match self.session.changing() {
             Changing::Possible => self.send(What::Swap(work, swap), now, random),
@@ -246,7 +246,7 @@ impl StoreLink {
         self.session.changed(now, Ok(vec![batch]));
     }
 
-    /// Performs a request in the store whose answer is lost.
+    /// Performs a request in the store, but loses the answer.
     fn perform_unheard(&mut self, what: &What, store: &mut StoreModel, now: Duration) {
         match what {
             What::Swap(_, swap) if store.swap(swap.clone()).is_ok() => {

@@ -1,5 +1,5 @@
-//! A store that the simulated servers share: revisions, a compare-and-swap, leases that run out, and a majority that can be
-//! lost.
+//! A store that the simulated servers share: revisions, a compare-and-swap, leases that run out, and a majority that
+//! can be lost.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ type History = Vec<(Revision, String, Option<Entry>)>;
 #[derive(Debug, Default)]
 pub(super) struct StoreModel {
     pub(super) listing: Listing,
-    /// The majority is lost: no client is answered, and no lease ends.
+    /// Whether the majority is lost. Then no client is answered, and no lease ends.
     pub(super) lost: bool,
     history: History,
     leases: BTreeMap<i64, Lease>,

@@ -19,7 +19,7 @@ pub(super) struct World {
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// The host answers packets.
+    /// Whether the host answers packets.
     pub(super) host: bool,
     /// Whether the service on each [`Port`] accepts connections.
     pub(super) services: [bool; 2],
@@ -50,7 +50,7 @@ pub(super) enum Port {
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) cut: bool,
-    /// Nothing of these families gets through.
+    /// For each family, whether none of its packets gets through.
     pub(super) cut_families: [bool; 2],
     pub(super) loss: Loss,
     /// Since when no packet at all gets through.

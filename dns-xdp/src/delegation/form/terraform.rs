@@ -35,7 +35,7 @@ pub(super) fn google(delegation: &Delegation) -> String {
     })
 }
 
-/// Returns `azurerm` resources, of another kind for each record type. Owners are relative to the zone.
+/// Returns `azurerm` resources. Each record type has its own kind of resource. Owners are relative to the zone.
 pub(super) fn azurerm(delegation: &Delegation) -> String {
     let variable = variable("resource_group_name", "resource group of the zone", delegation);
     file(delegation, &variable, |set| Resource {

@@ -18,7 +18,7 @@ pub(super) fn table(delegation: &Delegation) -> String {
     text
 }
 
-/// Returns lines of a zone file. Names are whole, so the lines are right under every `$ORIGIN` and `$TTL`.
+/// Returns lines of a zone file. Names are fully qualified, so the lines are right under every `$ORIGIN` and `$TTL`.
 pub(super) fn zone_file(delegation: &Delegation) -> String {
     let (width, ttl) = (width(delegation), delegation.ttl_seconds);
     let mut text = format!(

@@ -46,7 +46,7 @@ fn unknown(why: &str) -> CheckResult {
     CheckResult::warn(Check::ParentServer, "the parent zone", why, "name one of its servers with --parent-ns")
 }
 
-/// Returns the servers of the zone that holds the delegation: the nearest name above with an NS set.
+/// Returns the servers of the zone that holds the delegation: `parent`, or the nearest name above it with an NS set.
 async fn servers(parent: &Name, resolver: IpAddr, asker: &Asker) -> Result<Vec<IpAddr>, String> {
     let text = |why: NoAnswer| why.to_string();
     let mut zone = parent.clone();

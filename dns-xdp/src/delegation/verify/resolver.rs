@@ -1,4 +1,4 @@
-//! Checks that a resolver, which clients use, finds a node from the root or in its cache.
+//! Checks that a client's resolver finds a node, either from the root or in its cache.
 use std::net::IpAddr;
 
 use hickory_proto::op::{Message, ResponseCode};

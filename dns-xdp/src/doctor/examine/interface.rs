@@ -39,7 +39,8 @@ fn missing(view: &View<'_>, name: &str, reason: &str, others: &[&str]) -> Findin
     Finding::fail(name, reason, remedy)
 }
 
-/// Returns the interfaces that have a usable global address. If addresses are listed, it has to be a listed address.
+/// Returns the interfaces that have a usable global address. If addresses are listed, the usable address has to be a
+/// listed one.
 pub(super) fn usable<'a>(view: &View<'a>) -> Vec<&'a str> {
     let network = &view.setting.network;
     let listen = &view.setting.listen;
@@ -62,7 +63,7 @@ fn is_link_local(ip: std::net::IpAddr) -> bool {
     }
 }
 
-/// Returns the finding whether the interface and the link below it are up.
+/// Returns the finding about the state of the interface and the link below it: up or not.
 fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
     let driver = link.driver.as_deref().unwrap_or("a driver unknown");
     let lower = link.lower.and_then(|lower| view.setting.network.link(lower)).filter(|lower| !lower.up);
@@ -85,7 +86,8 @@ fn state(view: &View<'_>, name: &str, link: &Link) -> Finding {
     }
 }
 
-/// Returns how its queries are answered: from the running daemon's status, otherwise as expected.
+/// Returns the finding about how an interface's queries are answered: by the running daemon's status, otherwise as
+/// expected.
 fn xdp(view: &View<'_>, name: &str, port: &Result<Port, Unserved>) -> Finding {
     let what = format!("{name} xdp");
     if view.setting.mode == Mode::Off {

@@ -4,7 +4,7 @@ use super::super::{Finding, Kind, Remedy};
 use crate::config::Mode;
 use crate::datapath::KernelVersion;
 
-/// The kernels that the tests boot and the kernel of development, without the newest.
+/// The kernels that the tests boot and the kernel that developers use, except the newest.
 const TESTED: [KernelVersion; 4] =
     [KernelVersion(5, 10), KernelVersion(6, 1), KernelVersion(6, 12), KernelVersion(6, 18)];
 /// From this kernel on, BPF memory counts against the control group, not the memlock limit.

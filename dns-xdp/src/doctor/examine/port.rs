@@ -3,7 +3,7 @@ use super::super::facts::Holder;
 use super::super::{Finding, Kind, Remedy};
 use super::View;
 
-/// Returns the finding whether the daemon can bind, or has bound, its port.
+/// Returns the finding about the port: whether the daemon can bind it, or has bound it.
 pub(super) fn port(view: &View<'_>) -> Finding {
     let setting = view.setting;
     let what = format!("port {}", setting.listen.port);
@@ -26,7 +26,7 @@ pub(super) fn port(view: &View<'_>) -> Finding {
     Finding::fail(what, format!("{protocol} on {address} is taken by {who}"), remedy)
 }
 
-/// Returns what to do, other than to stop it, about a program that often holds the port.
+/// Returns an alternative to stopping a program that often holds the port.
 fn instead(name: &str) -> &'static str {
     match name {
         "dnsmasq" => "; bind-interfaces and except-interface in dnsmasq.conf would keep it off the address",

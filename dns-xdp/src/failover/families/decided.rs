@@ -186,8 +186,8 @@ impl OneFamily<'_> {
 }
 
 impl Decision {
-    /// Returns this decision with the answers of one family. If the answers are frozen, it has those from before any
-    /// intent.
+    /// Returns this decision with the answers of one family. If the answers are frozen, it has the answers from before
+    /// any intent.
     fn in_family(&self, cluster: &Cluster, family: Family) -> Decision {
         let kept = super::super::kept(cluster, Some(self));
         let mut answers = Answers::clone(&kept);

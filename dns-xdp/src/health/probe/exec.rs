@@ -9,7 +9,7 @@
 //! | takes longer than the timeout | a failure, on a host that is not visible |
 //!
 //! The last line of its output is the reason. The command has a process group of its own. The daemon kills the whole
-//! group when the command ends, in whatever way.
+//! group when the command ends, for any reason.
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 

@@ -53,7 +53,7 @@ fn request(http: &Http, address: IpAddr) -> Result<Request<Empty<Bytes>>, hyper:
         .body(Empty::new())
 }
 
-/// The `Host` of the request. The port is part of it unless it is the scheme's default (RFC 9110, section 7.2).
+/// The `Host` of the request. The header has the port unless the port is the scheme's default (RFC 9110, section 7.2).
 fn authority(http: &Http, address: IpAddr) -> String {
     let host = match (&http.host, address) {
         (Some(host), _) => host.clone(),
@@ -107,9 +107,9 @@ where
 /// The limit of a response's heads.
 #[derive(Debug, Default)]
 struct HeadLimit {
-    /// [`PREFIX`] octets have been read, and the reader wants more.
+    /// Whether [`PREFIX`] octets have been read, and the reader wants more.
     reached: AtomicBool,
-    /// The head of the response is complete: its body follows.
+    /// Whether the head of the response is complete, so that its body follows.
     lifted: AtomicBool,
 }
 

@@ -1,7 +1,7 @@
 //! `icmp`: the node answers an echo (RFC 792; RFC 4443, section 4).
 //!
-//! It uses a datagram socket if this process may have one (net.ipv4.ping_group_range): the kernel passes only its own
-//! answers to such a socket. Otherwise it uses a raw socket, which needs CAP_NET_RAW.
+//! The probe uses a datagram socket if this process may have one (net.ipv4.ping_group_range). The kernel passes only
+//! the answers to its own requests to such a socket. Otherwise the probe uses a raw socket, which needs CAP_NET_RAW.
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
@@ -89,8 +89,8 @@ impl Echo {
         let [id_high, id_low, ..] = self.token;
         let mut packet = vec![self.request_type(), 0, 0, 0, id_high, id_low, 0, 1];
         packet.extend(self.token);
-        // The kernel computes the checksum for IPv6, because it covers addresses too. It also adapts it to the
-        // identifier that it chooses.
+        // The kernel computes the checksum for IPv6, because the checksum covers addresses too. The kernel also adapts
+        // the checksum to the identifier that it chooses.
         let checksum = Sum::ZERO.add_bytes(&packet).checksum();
         packet[2..4].copy_from_slice(&checksum.to_ne_bytes());
         packet

@@ -27,7 +27,7 @@ pub(super) struct IcmpErrors {
 }
 
 impl IcmpErrors {
-    /// Has the kernel keep the errors of a socket that will be connected to `target`.
+    /// Makes the kernel keep the errors of a socket that will be connected to `target`.
     ///
     /// # Errors
     /// There is no descriptor left.
@@ -37,7 +37,8 @@ impl IcmpErrors {
         Ok(errors)
     }
 
-    /// Ends this. A later error is only a hint to the connection (RFC 1122, section 4.2.3.9).
+    /// Makes the kernel keep no more errors. A later error is only a hint to the connection (RFC 1122, section
+    /// 4.2.3.9).
     pub(super) fn end(self) {
         self.keep(false);
     }
@@ -47,12 +48,12 @@ impl IcmpErrors {
         self.judge_as(error, judge_reported)
     }
 
-    /// Judges an error of the call that sent the first packet. It comes from this machine's route or firewall.
+    /// Judges an error of the call that sent the first packet. The error comes from this machine's route or firewall.
     pub(super) fn judge_at_once(&self, error: &io::Error) -> Fault {
         self.judge_as(error, judge)
     }
 
-    /// Judges an error by its sender; `otherwise` judges it without a sender.
+    /// Judges an error by its sender; `otherwise` judges an error without a sender.
     fn judge_as(&self, error: &io::Error, otherwise: fn(&io::Error) -> Fault) -> Fault {
         let Some(last) = self.last().filter(|last| last.sender != self.target) else {
             return otherwise(error);
@@ -74,7 +75,8 @@ impl IcmpErrors {
         }
     }
 
-    /// Has the kernel keep errors or not. If the kernel cannot, errors come without their senders.
+    /// Makes the kernel keep errors, or stop keeping them. If the kernel cannot keep errors, they come without their
+    /// senders.
     fn keep(&self, whether: bool) {
         if self.target.is_ipv4() {
             setsockopt(&self.socket, sockopt::Ipv4RecvErr, &whether).ok();
@@ -83,7 +85,7 @@ impl IcmpErrors {
         }
     }
 
-    /// The last error; `None`: it was no ICMP error.
+    /// The last error; `None`: it was not an ICMP error.
     fn last(&self) -> Option<IcmpError> {
         let mut last = None;
         let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);

@@ -195,7 +195,8 @@ const ERRORS_OF_AUTH: [(&str, &str); 5] = [
 ];
 const NO_PASSWORD: &str = "its default user has no password: remove `password-file`, or set `user`";
 
-/// Returns why the server refuses AUTH. Quotes no other reply, because it may contain the password in any form.
+/// Returns why the server refuses AUTH. Does not quote any other reply, because the reply may contain the password in
+/// any form.
 fn refusal_of_auth(error: &str) -> String {
     let known = ERRORS_OF_AUTH.iter().find(|(beginning, _)| error.starts_with(beginning));
     let known = known.map(|(_, reason)| (*reason).to_owned());
@@ -238,7 +239,7 @@ mod tests {
             let mut read = vec![0; octets];
             stream.read_exact(&mut read).await.unwrap();
             for part in says.chunks(if says.len() < 200 { 1 } else { 1000 }) {
-                // A client that has read enough closes the connection.
+                // A client closes the connection when it has read enough.
                 stream.write_all(part).await.ok();
             }
             tokio::time::sleep(hold).await;

@@ -1,5 +1,5 @@
-//! `tcp`: a connection that is established without the probed service seeing it; or a reply over a connection that
-//! contains the expected text.
+//! `tcp`: establishes a connection that the probed service does not see, or waits for a reply that contains the
+//! expected text.
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -49,7 +49,7 @@ pub(super) async fn talk(dialogue: &TcpDialogue, address: IpAddr, deadline: Inst
 }
 
 /// Returns the words of `send` that a quoted reply must not show, because a word may be a password. The first word of a
-/// line is the command, and no secret.
+/// line is the command, which is not a secret.
 fn secrets(send: &str) -> Vec<&str> {
     let words = send.lines().flat_map(|line| line.split_whitespace().skip(1));
     let words = words.map(|word| word.trim_matches(['\'', '"']));
@@ -173,7 +173,7 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             stream.read_exact(&mut vec![0; octets]).unwrap();
             for part in parts {
-                // A client that has read enough closes the connection.
+                // A client closes the connection when it has read enough.
                 stream.write_all(part.as_bytes()).ok();
                 thread::sleep(Duration::from_millis(20));
             }

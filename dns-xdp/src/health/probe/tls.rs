@@ -49,7 +49,7 @@ async fn config(trust: &Trust) -> Result<ClientConfig, Fault> {
     Ok(config)
 }
 
-/// The machine's authorities. They are read once and in another thread, because there are some hundred files.
+/// The machine's authorities. They are read once and in another thread, because there may be a few hundred files.
 async fn system() -> Result<Arc<RootCertStore>, Fault> {
     static SYSTEM: OnceLock<Result<Arc<RootCertStore>, NoAuthorities>> = OnceLock::new();
     let read = || authorities::read().map(Arc::new);

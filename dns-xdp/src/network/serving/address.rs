@@ -34,7 +34,7 @@ pub enum State {
     Deprecated,
     /// A privacy address.
     Temporary,
-    /// A link-local address, or a loopback address on another interface than `lo`.
+    /// A link-local address, or a loopback address on an interface other than `lo`.
     NotGlobal,
     /// `[listen] addresses` names other addresses.
     NotListed,
@@ -75,7 +75,7 @@ impl AddressState {
     }
 }
 
-/// An address, with the links that have it and count.
+/// An address, its state, and its links.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) state: AddressState,
@@ -173,7 +173,7 @@ fn holders(address: IpAddr, network: &Network) -> Vec<(&Link, &Address)> {
     there.filter_map(|there| Some((network.link(there.link)?, there))).collect()
 }
 
-/// Returns the best state that a link gives the address. `ours`: this link is named first.
+/// Returns the best state that a link gives the address. `ours`: whether to name a link first.
 fn found_in(
     address: IpAddr,
     mut found: Vec<(&Link, State)>,

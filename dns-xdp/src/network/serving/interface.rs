@@ -121,7 +121,7 @@ pub(super) fn interfaces(names: &[String], network: &Network) -> Vec<Interface> 
     interfaces
 }
 
-/// Returns what is wrong with an existing interface. `is_bare`: none of its addresses is served, although
+/// Returns what is wrong with an existing interface. `is_bare`: whether none of its addresses is served, although
 /// `[listen] addresses` is empty.
 pub(super) fn alarm(link: &Link, is_bare: bool, network: &Network) -> Option<String> {
     let name = &link.name;

@@ -31,22 +31,23 @@ pub(crate) enum Call {
 /// The store's answer to a call.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// To [`Call::Connect`].
+    /// The answer to [`Call::Connect`].
     Connected,
-    /// To [`Call::List`].
+    /// The answer to [`Call::List`].
     Listing(Listing),
-    /// To [`Call::Had`].
+    /// The answer to [`Call::Had`].
     Had(Option<bool>),
-    /// To [`Call::Lease`].
+    /// The answer to [`Call::Lease`].
     Lease(Lease),
-    /// To [`Call::Put`].
+    /// The answer to [`Call::Put`].
     Written,
-    /// To [`Call::Accept`].
+    /// The answer to [`Call::Accept`].
     Accepted,
-    /// To [`Call::Watch`]: changes arrive from now on, see [`Session::changed`](super::session::Session::changed).
+    /// The answer to [`Call::Watch`]: changes arrive from now on, see
+    /// [`Session::changed`](super::session::Session::changed).
     Watching,
-    /// To [`Call::KeepAlive`].
+    /// The answer to [`Call::KeepAlive`].
     Kept,
-    /// To [`Call::Extent`].
+    /// The answer to [`Call::Extent`].
     Extent(Extent),
 }

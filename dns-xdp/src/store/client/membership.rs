@@ -1,4 +1,5 @@
-//! Decides from the last confirmation of its lease whether a server is joined, on probation or alone. Pure.
+//! Decides from the last confirmation of its lease whether a server is joined, on probation or alone. This module is
+//! pure.
 use std::time::Duration;
 
 /// The longest time between two calls of a session. A call detects a dead connection, and etcd does not close a
@@ -23,8 +24,8 @@ const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 /// Probation exists because a store that comes back is empty at first: the leases of all servers that lost it have
 /// ended. A server that joined at once would use the few verdicts that are back already. A server that finds the store
 /// again lists it, asks for a lease and writes its verdicts, each within 1/5 of the lease. After 6/5 of the lease, the
-/// verdicts of all servers that lost it together are there. A server that joins then changes only the answers that the
-/// servers disagree about. Documents and intents are no verdicts: they count at once.
+/// store has the verdicts of all servers that lost it together. A server that joins then changes only the answers that
+/// the servers disagree about. Documents and intents are not verdicts: they count at once.
 ///
 /// A server that has just been started and has decided nothing yet joins with its first confirmation. It has no answer
 /// of its own that could flap, and the verdicts in the store come from live servers. If the store has only its own
@@ -35,7 +36,7 @@ const LONGEST_RHYTHM: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     lease: Duration,
-    /// No decision was made yet, and the store was never reached.
+    /// Whether no decision was made yet, and the store was never reached.
     fresh: bool,
     confirmed: Option<Confirmed>,
 }
@@ -44,7 +45,7 @@ pub struct Membership {
 struct Confirmed {
     /// The time of the request for the last confirmation.
     asked: Duration,
-    /// When enough confirmations have come without a gap.
+    /// The time when enough confirmations have come without a gap.
     joins: Duration,
 }
 

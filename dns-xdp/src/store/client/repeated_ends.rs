@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The number of ends within [`WINDOW`] that gives a warning, at most one in that time.
+/// This number of ends within [`WINDOW`] gives a warning, at most one warning in that time.
 const MANY: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 

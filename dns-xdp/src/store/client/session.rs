@@ -1,11 +1,11 @@
 //! A server's session with its store, without input or output: the next calls, and the consequences of the answers.
-//! Pure.
+//! This module is pure.
 //!
 //! The client performs the calls; the simulation performs them in virtual time. Both drop the calls of a session that
 //! has ended, and do not pass on their answers.
 //!
 //! ```text
-//! connect ─► list ─► look into its history ─► lease ─► write ours ─► list ─► watch ─► open: keep the lease, write ours, compare
+//! connect ─► list ─► check its history ─► lease ─► write ours ─► list ─► watch ─► open: renew, write ours, compare
 //!             │ older than what was seen before, or another server has this name
 //!             └─► wait, and list again
 //! ```
@@ -75,14 +75,15 @@ pub(crate) enum Changing {
     Refused(&'static str),
 }
 
-/// The session of one server, and its place among the others. Times are durations since an origin that the caller chooses.
+/// The session of one server, and its place among the others. Times are durations since an origin that the caller
+/// chooses.
 #[derive(Debug)]
 pub(crate) struct Session {
     settings: Settings,
     membership: Membership,
     own: Own,
     view: Arc<View>,
-    /// An operator accepts the store's documents.
+    /// Whether an operator accepts the store's documents.
     accepts: bool,
     /// Why the store is not trusted.
     frozen: Option<String>,
@@ -233,7 +234,7 @@ impl Session {
         calls
     }
 
-    /// When something is [due](Session::due) next, or [`Session::mode`] changes, if nothing else happens.
+    /// The time when a call is [due](Session::due) next or [`Session::mode`] changes, if nothing else happens.
     pub(crate) fn next(&self, now: Duration) -> Option<Duration> {
         let own = match &self.stage {
             _ if !self.calls.is_empty() => Some(now),
@@ -261,7 +262,7 @@ impl Session {
     pub(crate) fn answered(&mut self, asked: Duration, now: Duration, answer: Result<Answer, Error>) {
         match answer {
             Ok(answer) => self.go_on(asked, now, answer),
-            // This server's earlier status was removed, or another server of this name was faster.
+            // This server's earlier status was removed, or another server of this name has written first.
             Err(Error::Conflict) if matches!(self.stage, Stage::Writing(_)) => {
                 self.stage = Stage::Looking;
                 self.calls.push(Call::List);
@@ -398,7 +399,7 @@ impl Session {
         (Stage::Doubting { again: self.again(now), listing }, None)
     }
 
-    /// When to list a store again that may not be written yet.
+    /// The time of the next listing of a store that must not be written yet.
     fn again(&self, now: Duration) -> Duration {
         now + self.settings.lease / 5
     }
@@ -487,8 +488,8 @@ impl Session {
         }
     }
 
-    /// The longest time for a call that the store itself does not limit. A session whose writes hang would keep its lease
-    /// alive, and with it outdated verdicts.
+    /// The longest time for a call that the store itself does not limit. Without a limit, a session whose writes hang
+    /// would keep its lease, and its outdated verdicts would count.
     pub(crate) fn patience(&self, call: &Call) -> Option<Duration> {
         matches!(call, Call::Put { .. }).then(|| self.membership.patience())
     }

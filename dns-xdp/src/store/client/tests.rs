@@ -192,7 +192,7 @@ async fn a_document_that_a_restored_store_never_had_is_no_deletion() {
     assert!(seen.view.documents.deleted.is_empty());
     let trouble = seen.trouble.unwrap();
     assert!(trouble.contains("config/nodes") && trouble.contains("cluster accept"), "{trouble}");
-    // The store stays refused, however far its revision comes.
+    // The store is still refused, even at a higher revision.
     (0..99).for_each(|_| _ = store.write("verdicts/node2", "{}"));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(client.seen.borrow().mode, Mode::Frozen);

@@ -1,4 +1,4 @@
-//! Detects a silent watch by comparing the view with the store from time to time. Pure.
+//! Detects a silent watch by comparing the view with the store from time to time. This module is pure.
 use crate::store::{Listing, Revision};
 
 /// The extent of a store or a view. Equal extents mean that the view is up to date.
@@ -25,7 +25,8 @@ pub struct WatchLag {
 }
 
 impl WatchLag {
-    /// Compares. Returns `true` if changes that were missing at the last comparison are still missing.
+    /// Compares the store with the view. Returns `true` if changes that were missing at the last comparison are still
+    /// missing.
     pub fn is_behind(&mut self, store: Extent, view: Extent) -> bool {
         let still_missing = self.missing.is_some_and(|missing| {
             view.newest < missing.newest || store == missing && view.keys != missing.keys

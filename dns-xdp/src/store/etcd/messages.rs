@@ -51,14 +51,14 @@ pub(super) struct RangeRequest {
     /// The most keys that are returned; 0: all.
     #[prost(int64, tag = "3")]
     pub(super) limit: i64,
-    /// The keys as they were at this revision; 0: as they are.
+    /// The keys as they were at this revision; 0: the present keys.
     #[prost(int64, tag = "4")]
     pub(super) revision: i64,
     #[prost(enumeration = "SortOrder", tag = "5")]
     pub(super) sort_order: i32,
     #[prost(enumeration = "SortTarget", tag = "6")]
     pub(super) sort_target: i32,
-    /// Leaves the values out.
+    /// Whether the values are left out.
     #[prost(bool, tag = "8")]
     pub(super) keys_only: bool,
 }
@@ -82,7 +82,7 @@ pub(super) struct PutRequest {
     pub(super) key: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     pub(super) value: Vec<u8>,
-    /// The key goes when this lease ends; 0: no lease.
+    /// The key is deleted when this lease ends; 0: no lease.
     #[prost(int64, tag = "3")]
     pub(super) lease: i64,
 }
@@ -172,7 +172,7 @@ pub(super) struct WatchCreateRequest {
 /// A member's message in the stream of a watch.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(super) struct WatchResponse {
-    /// No more events follow.
+    /// Whether no more events follow.
     #[prost(bool, tag = "4")]
     pub(super) canceled: bool,
     /// The oldest revision that the store has, if the watch asked for an older one; otherwise 0.

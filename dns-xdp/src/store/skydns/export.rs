@@ -11,8 +11,8 @@ use crate::zone::Zone;
 /// The most operations of one transaction; etcd's default limit is 128.
 const OPERATIONS_MOST: usize = 64;
 
-/// The message at a key. CoreDNS answers for a name also with the keys below it. With groups, it uses only the keys in
-/// the group of the shortest key.
+/// The message at a key. CoreDNS answers for a name with the name's key and the keys below it. With groups, it uses
+/// only the keys in the group of the shortest key.
 #[derive(Debug, Serialize)]
 struct Record<'a> {
     host: String,

@@ -119,8 +119,8 @@ impl Export {
                     let is_ours = changes.iter().any(|(key, _)| ours(key).is_some());
                     listing.apply(Batch { revision, changes });
                     if is_ours {
-                        // Another server may also think that it is its turn. The pause gives it the time to notice,
-                        // instead of competing with it.
+                        // Another server may also think that it is its turn. The pause gives that server the time to
+                        // notice the mistake, so that both do not compete.
                         sleep(PAUSE).await;
                     }
                 }

@@ -19,7 +19,7 @@ const SERVICES: &str = "config/services";
 pub struct Followed {
     /// The keys that are not followed.
     pub ignored: Ignored,
-    /// The new documents; `None`: they do not change. The error says why they cannot follow the keys.
+    /// The new documents; `None`: the documents do not change. The error says why the documents cannot follow the keys.
     pub texts: Result<Option<Shared>, String>,
 }
 
@@ -131,7 +131,7 @@ fn members(
         (name, members)
     });
     let mut services: BTreeMap<String, Vec<String>> = services.collect();
-    // The apex answers all nodes without a service.
+    // Without a service of its own, the apex answers all nodes.
     if !known.members.services.contains_key(APEX)
         && services.get(APEX).is_some_and(|members| members.len() == nodes.len())
     {
@@ -161,7 +161,7 @@ fn precedence(name: &str, known: &Known) -> (u8, usize, String) {
     (rank, name.len(), name.to_owned())
 }
 
-/// `ns1`
+/// Whether a name looks like the usual name of a name server: `ns1`.
 fn is_usual_ns(name: &str) -> bool {
     let number = name.strip_prefix("ns");
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
@@ -188,7 +188,7 @@ fn home(
     }
 }
 
-/// `ip-192-0-2-11`, `ip-2001-db8-0-0-0-0-0-11`
+/// Returns a name made from an address: `ip-192-0-2-11`, `ip-2001-db8-0-0-0-0-0-11`.
 fn called(address: IpAddr) -> String {
     let parts: Vec<String> = match address {
         IpAddr::V4(ipv4) => ipv4.octets().iter().map(ToString::to_string).collect(),

@@ -18,15 +18,16 @@ use crate::store::client::{Mode, Request, Seen};
 use crate::store::documents::{Documents, Shared, join};
 use crate::store::{Error, Listing, Revision, Store, Swap, Watch as _};
 
-/// The pause after the last change of a key, after which its writer is taken to have written all keys.
+/// The time without changes after which the writer of the keys counts as finished.
 const REST: Duration = Duration::from_millis(150);
-/// The longest time to wait for such a pause.
+/// The longest wait for such a time without changes.
 const REST_MOST: Duration = Duration::from_secs(1);
 /// The longest time for the answer to a change of the documents.
 const STORE_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before a change whose outcome is unknown is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The pause before refused keys are tried again. The reason may pass: a name that could not be looked up, a missing file.
+/// The pause before refused keys are tried again. The reason may pass: a name that could not be looked up, a missing
+/// file.
 const REFUSED_AGAIN: Duration = Duration::from_secs(5);
 
 /// The keys to follow, and the file that a change is checked with.

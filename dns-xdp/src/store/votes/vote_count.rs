@@ -1,4 +1,4 @@
-//! The votes of all servers on every subject, counted once and updated as verdicts change. Pure.
+//! The votes of all servers on every subject, counted once and updated as verdicts change. This module is pure.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Agreed, Observers, Verdicts};
@@ -11,8 +11,8 @@ const SEVERAL: usize = 2;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VoteCount {
     votes: BTreeMap<String, Votes>,
-    /// By the text of a subject in one family: the votes on the whole subject by the servers that also vote on that
-    /// family.
+    /// The votes on a whole subject by servers that also vote on one of its families. The key is the subject's text in
+    /// that family.
     overruled: BTreeMap<String, Votes>,
 }
 
@@ -126,7 +126,7 @@ fn take_back(counted: &mut BTreeMap<String, Votes>, subject: &str, vote: Vote) {
     }
 }
 
-/// A server's vote on the whole subject, if `subject` is one in a family: `node1 ipv6`.
+/// A server's vote on the whole subject, if `subject` is a subject in one family: `node1 ipv6`.
 fn overruled(subject: &str, verdicts: &Verdicts) -> Option<Vote> {
     let (whole, family) = subject.rsplit_once(' ')?;
     if Family::ALL.iter().all(|known| known.text() != family) {

@@ -14,7 +14,7 @@ use crate::control::{Refusal, RefusalKind};
 use crate::intent::{self, Holds, IntentRequest, Intents, Local};
 
 impl Core {
-    /// Has the intents in force and the holds written to disk.
+    /// Begins to write the intents in force and the holds to disk.
     pub(in crate::controller::core) fn save_intents(&mut self) -> WorkId {
         self.save(intent::with_holds(self.health.intents(), self.health.held().holds()))
     }
@@ -26,7 +26,7 @@ impl Core {
         work
     }
 
-    /// Has intents and holds kept on disk. They count once they are written.
+    /// Begins to write intents and holds to disk. They count once they are written.
     pub(in crate::controller::core) fn save_for(
         &mut self,
         asker: Asker,

@@ -30,8 +30,8 @@ impl BackgroundWrites {
 }
 
 impl Core {
-    /// Has the intents in force written to disk, and repeats failed writes. Beside a store, writes only the decisions
-    /// that the store does not have.
+    /// Begins to write the intents in force to disk; a failed write is repeated. Beside a store, writes only the
+    /// decisions that the store does not have.
     pub(in crate::controller::core) fn keep_intents(&mut self) {
         let work =
             if self.shared.is_some() { self.write_local(&self.local.clone()) } else { self.save_intents() };

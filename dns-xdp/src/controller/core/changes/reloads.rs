@@ -18,9 +18,9 @@ const NAMED: usize = 5;
 pub(super) struct Unasked {
     /// When the last one began.
     began: Option<Duration>,
-    /// Another reload has to begin after the pause.
+    /// Whether another reload has to begin after the pause.
     is_due: bool,
-    /// The file is held back.
+    /// Whether the file is held back.
     is_held_back: bool,
 }
 
@@ -81,7 +81,7 @@ impl Core {
         Some(Refusal::new(RefusalKind::Conflict, message))
     }
 
-    /// Reports that a reload without a client is held back. It reports this once, until a reload is not held back.
+    /// Reports that a reload without a client is held back. The report is made once, until a reload is not held back.
     pub(super) fn hold_back(&mut self, asker: Asker, refusal: &Refusal) {
         if asker == Asker::NoClient && !self.changes.unasked.is_held_back {
             self.changes.unasked.is_held_back = true;

@@ -12,11 +12,11 @@ use crate::health::{
     in_step,
 };
 
-/// The health of a node that counts for the answers, as `status` shows it.
+/// The health that counts for a node in the answers, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::controller) struct Counted {
     pub(in crate::controller) health: Health,
-    /// Why it is not plainly up.
+    /// The reason, unless it is up without a failure.
     pub(in crate::controller) reason: Option<String>,
     /// When this server found this health.
     pub(in crate::controller) since: Duration,
@@ -138,7 +138,7 @@ impl State {
         Some(ipv6).filter(|ipv6| told(ipv6) != told(ipv4))
     }
 
-    /// The inputs of a decision for each family; nothing if every family is like its node.
+    /// Returns the inputs of a decision for each family; empty if no family differs from its node.
     pub(super) fn family_views(
         &self,
         nodes: &[NodeState],
@@ -179,7 +179,7 @@ impl State {
         Family::ALL.into_iter().enumerate().map(view).collect()
     }
 
-    /// The health of a node that counts: the worse of its families, if each RRset follows its own family.
+    /// The health that counts for a node: the worse of its families, if each RRset follows its own family.
     pub(in crate::controller) fn health_that_counts(&self, node: &Node) -> Counted {
         let subject = Subject::Node(node.name.clone());
         let whole = self.counted(None, &subject, self.node(node));
@@ -194,7 +194,7 @@ impl State {
         Counted { reason: Some(format!("{family}: {reason}")), ..worse }
     }
 
-    /// The health of a node that counts in one family. `None`: its families are not judged separately.
+    /// The health that counts for a node in one family. `None`: its families are not judged separately.
     pub(in crate::controller) fn family_that_counts(&self, node: &Node, family: Family) -> Option<Counted> {
         let subject = Subject::Node(node.name.clone());
         let both = self.in_families(&subject)?;

@@ -31,7 +31,7 @@ impl HeldNodes {
         &self.holds
     }
 
-    /// Takes other holds. A newly held node has to be healthy from now on.
+    /// Replaces the holds. The healthy time of a newly held node begins now.
     pub(in crate::controller) fn set(&mut self, holds: Holds) {
         self.healthy_since.retain(|node, _| holds.get(node) == self.holds.get(node));
         self.holds = holds;

@@ -7,12 +7,13 @@ use crate::cluster::Family;
 use crate::health::{Pace, ProbeId, Subject};
 
 /// The most probes that are made at once so that a quorum is heard, after a node's first failures. A lost packet is no
-/// reason to probe a large cluster. [`ASKED`] is the limit after the last failure but one.
+/// reason to probe a large cluster. [`ASKED`] is the limit if only one more failure is needed for the fall.
 const ASKED_FIRST: usize = 8;
 const ASKED: usize = 100;
 
 impl State {
-    /// The time when a subject or one of its families began to fail: the latest of its probes began to fail then.
+    /// Returns the time when a subject or one of its families began to fail: the time when the last of its probes began
+    /// to fail.
     pub(super) fn failing_since(&self, subject: &Subject, family: Option<Family>) -> Option<Duration> {
         let speaks = |probe: &ProbeId| probe.family.is_none() || family.is_none() || probe.family == family;
         let probes = self.verdicts.range(ProbeId::all_of(subject)).filter(|(probe, _)| speaks(probe));

@@ -11,7 +11,7 @@ use crate::health::{Health, Subject, SubjectHealth};
 pub(super) struct Judged {
     pub(super) serving: Option<bool>,
     pub(super) visible: bool,
-    /// It is not visible, and several servers say so.
+    /// Whether it is not visible, and several servers say so.
     pub(super) confirmed_unreachable: bool,
     pub(super) seconds_left: Option<u32>,
 }
@@ -71,12 +71,12 @@ impl State {
         seen
     }
 
-    /// Returns the health of a subject that counts: the servers' agreement, or this server's finding. If servers agree,
-    /// no suspect has a lowered TTL, because the servers would not give the same answers.
+    /// Returns the health that counts for a subject: the servers' agreement, or this server's finding. If servers
+    /// agree, no suspect has a lowered TTL, because the servers would not give the same answers.
     ///
-    /// A server that turns alone begins to probe nodes that other servers probed for it. Until it has its own result,
-    /// the last agreed health counts, but not the visibility. So turning alone moves no answer by itself. And a server
-    /// that is cut off does not count nodes that it has never seen.
+    /// A server whose mode becomes alone begins to probe nodes that other servers probed for it. Until it has its own
+    /// result, the last agreed health counts, but not the visibility. The change of mode therefore changes no answer by
+    /// itself. A server that is cut off does not count nodes that it has never seen.
     pub(super) fn judged(
         &self,
         subject: &Subject,
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    /// Returns the health of a subject that counts over one of its families. A node that was out over the family stays
+    /// Returns the health that counts for a subject in one of its families. A node that was out over the family stays
     /// out until there is a verdict.
     pub(super) fn judged_over(
         &self,
@@ -114,8 +114,8 @@ impl State {
         subject_health: &SubjectHealth,
         confirmation: &Confirmation,
     ) -> Judged {
-        // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so does a
-        // node that cannot be probed.
+        // A node that was added a moment ago has not been silent yet. A witness counts only after an answer, and so
+        // does a node that cannot be probed.
         let is_witness = matches!(subject, Subject::Witness(_));
         let unknown = subject_health.health == Health::Unknown && !subject_health.inconclusive && !is_witness;
         let is_waiting = !self.is_joined() && confirmation.holds(subject, family);

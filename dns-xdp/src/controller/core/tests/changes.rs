@@ -101,8 +101,8 @@ fn a_file_without_this_servers_own_node_is_held_back_and_one_that_lacks_another_
     assert_eq!(bench.nodes(), 2);
 }
 
-/// A server that has joined its store. Its file differs from the configuration in force: in the own part, and in the
-/// shared part as `edit` says.
+/// A server that has joined its store. Its file differs from the configuration in force: in the server's own part, and
+/// in the shared part by `edit`.
 fn with_a_limit(mode: Mode, edit: impl Fn(&str) -> String) -> (Bench, Documents) {
     const STORE: &str = "[cluster]\nstore = \"etcd\"\nendpoints = [\"http://192.0.2.61:2379\"]\n";
     let (mut bench, documents) = Bench::shared(Intents::new());

@@ -119,7 +119,7 @@ fn a_node_comes_back_when_it_was_healthy_for_the_hold_down() {
     bench.revive("node2");
     bench.tick_at(Duration::from_secs(110));
     bench.tick_at(Duration::from_secs(135));
-    // The node falls for a moment: its time begins again.
+    // The node falls for a moment, so its hold-down begins again.
     bench.kill_and_publish("node2");
     bench.tick_at(Duration::from_secs(136));
     bench.revive("node2");
@@ -265,7 +265,7 @@ pub(super) fn votes(documents: &Documents, mode: Mode, says: impl Fn(&mut Verdic
     said.up.extend(["node1".to_owned(), "node3".to_owned()]);
     says(&mut said);
     let view = View::of(names.clone().into_iter().map(|name| (name, said.clone())), names);
-    // Other verdicts get another revision.
+    // Different verdicts get a different revision.
     let revision = documents.epoch() * 10 + said.down.len() as u64 * 2 + said.fallen.len() as u64;
     let judged = InputsVersion { revision, ..view.judged };
     let view = View { documents: Arc::new(documents.clone()), judged, ..view };

@@ -45,7 +45,7 @@ impl Bench {
 
 #[test]
 fn the_mere_end_of_a_stored_intent_does_not_overrule_a_local_one() {
-    // The clock of the server that ended it is right, or ahead.
+    // The clock of the server that ended the intent is right, or ahead.
     for (ended, elapsed) in [(61, 61), (62, 58)] {
         let (mut bench, documents) = Bench::shared(drained_until(60));
         bench.ask(1, local("node2", Admin::Up, None));

@@ -48,7 +48,7 @@ async fn server(answer: impl Into<Vec<u8>>, hold: Duration) -> (u16, oneshot::Re
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let header = header(&mut stream).await;
-        // A client that has read enough closes the connection.
+        // A client closes the connection when it has read enough.
         stream.write_all(&answer).await.ok();
         seen.send(header).ok();
         tokio::time::sleep(hold).await;
@@ -202,7 +202,7 @@ impl Authority {
         Trust::Authorities(Authorities { path: PathBuf::from("/ca.pem"), certificates: vec![self.1.clone()] })
     }
 
-    /// A server that shows a certificate for `name`, changed at will.
+    /// Starts a server that shows a certificate for `name`, made from parameters that `change` has modified.
     async fn serve(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> u16 {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();

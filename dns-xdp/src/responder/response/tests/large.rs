@@ -114,7 +114,7 @@ fn owned_by(owner: &[u8]) -> Vec<u8> {
 fn worst() -> Vec<(&'static str, Vec<u8>)> {
     let question = ask("node1.demo.example.com.", A);
     let start = question.bytes().len();
-    // Pointers, each to the pointer before, as far as pointers reach.
+    // Pointers, each to the previous pointer, as far as pointers reach.
     let chain: Vec<u8> =
         (0..8170).flat_map(|nth| pointer((start + 2 * nth).saturating_sub(2).max(12))).collect();
     let end = pointer(start + 11 + 2 * 8168);
