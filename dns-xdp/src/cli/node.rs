@@ -1,4 +1,6 @@
 //! `node`: lists and changes the nodes, and sets the admin intent of each.
+mod show;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -20,6 +22,14 @@ pub(super) enum Node {
     /// List the nodes
     #[command(after_help = "Example: dns-xdp node list --json")]
     List(Format),
+    /// Show everything about one node
+    #[command(after_help = "Example: dns-xdp node show node1")]
+    Show {
+        #[command(flatten)]
+        name: Name,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Add a node
     #[command(after_help = "Example: dns-xdp node add node4 --ipv4 192.0.2.14 --ipv6 2001:db8::14")]
     Add(Place),
@@ -147,8 +157,10 @@ pub(super) struct Waiting {
 
 impl Node {
     pub(super) async fn run(self, client: &Client) -> anyhow::Result<()> {
-        if let Node::List(format) = &self {
-            return list(client, format).await;
+        match &self {
+            Node::List(format) => return list(client, format).await,
+            Node::Show { name, format } => return show::show(client, &name.name, format).await,
+            _ => {}
         }
         let awaited = self.awaited();
         let done = change(client, &self.into_command(who())).await?;
@@ -172,7 +184,7 @@ impl Node {
 
     fn into_command(self, by: Option<String>) -> Command {
         match self {
-            Node::List(_) => Command::NodeList,
+            Node::List(_) | Node::Show { .. } => Command::NodeList,
             Node::Add(Place { name: Name { name }, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
                 Command::NodeAdd { name, ipv4, ipv6, ephemeral }
             }
@@ -220,8 +232,8 @@ async fn list(client: &Client, format: &Format) -> anyhow::Result<()> {
 }
 
 fn table(nodes: &[NodeEntry]) -> String {
-    let head =
-        ["NODE", "IPV4", "IPV6", "NS", "QUORUM", "BACKUP", "ADMIN", "KEPT", "REASON"].map(str::to_owned);
+    let head = ["NODE", "IPV4", "IPV6", "NS", "QUORUM", "HEALTH", "BACKUP", "ADMIN", "KEPT", "REASON"]
+        .map(str::to_owned);
     let row = |node: &NodeEntry| {
         [
             node.name.clone(),
@@ -229,6 +241,7 @@ fn table(nodes: &[NodeEntry]) -> String {
             node.ipv6.map(|ipv6| ipv6.to_string()).unwrap_or_default(),
             node.ns.clone().unwrap_or_else(|| "-".to_owned()),
             if node.quorum { "yes" } else { "no" }.to_owned(),
+            node.health.clone(),
             node.backup.join(","),
             node.admin.to_string(),
             kept(node.ephemeral, node.shared).to_owned(),
@@ -267,6 +280,7 @@ mod tests {
             ipv6: None,
             ns: Some("ns1".to_owned()),
             quorum: true,
+            health: "up".to_owned(),
             backup: vec!["node2".to_owned(), "node3".to_owned()],
             admin: Admin::Drain,
             reason: Some("kernel update".to_owned()),
@@ -277,9 +291,9 @@ mod tests {
             local: false,
         };
         let expected = "\
-NODE   IPV4        IPV6  NS   QUORUM  BACKUP       ADMIN  KEPT  REASON
-node1  192.0.2.11  -     ns1  yes     node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
-lb     192.0.2.11  -     -    no      node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
+NODE   IPV4        IPV6  NS   QUORUM  HEALTH  BACKUP       ADMIN  KEPT  REASON
+node1  192.0.2.11  -     ns1  yes     up      node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
+lb     192.0.2.11  -     -    no      up      node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update
 ";
         let lb = NodeEntry { name: "lb".to_owned(), ns: None, quorum: false, ..node.clone() };
         assert_eq!(table(&[node, lb]), expected);

@@ -82,6 +82,8 @@ pub struct NodeEntry {
     pub ns: Option<String>,
     /// Whether it counts for the quorum.
     pub quorum: bool,
+    /// Like [`NodeStatus::health`].
+    pub health: String,
     /// The nodes that take over its name, in order; empty: rendezvous hash.
     pub backup: Vec<String>,
     /// Its admin intent.

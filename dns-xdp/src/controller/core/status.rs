@@ -164,6 +164,7 @@ pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec
             ipv6: node.ipv6,
             ns: node.ns.clone(),
             quorum: node.is_voter,
+            health: health_text(state, node),
             backup: node.backup.clone(),
             admin: intent.map_or(Admin::Auto, |intent| intent.admin),
             reason: intent.and_then(|intent| intent.reason.clone()),
@@ -179,15 +180,14 @@ pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec
 
 /// Returns the status of a node, without the parts that come from the decision and the zone.
 fn node_status(state: &State, node: &Node) -> NodeStatus {
-    let (Counted { health, reason: found, .. }, intent) =
-        (state.health_that_counts(node), state.intent(node));
+    let (Counted { reason: found, .. }, intent) = (state.health_that_counts(node), state.intent(node));
     let wanted = intent.and_then(|intent| intent.reason.clone());
     NodeStatus {
         name: node.name.clone(),
         ipv4: node.ipv4,
         ipv6: node.ipv6,
         admin: intent.map_or(Admin::Auto, |intent| intent.admin),
-        health: if node.is_probed() { health.to_string() } else { UNPROBED.to_owned() },
+        health: health_text(state, node),
         effective: String::new(),
         answers: Vec::new(),
         since: Timestamp::UNIX_EPOCH,
@@ -199,6 +199,10 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         local: false,
         held: None,
     }
+}
+
+fn health_text(state: &State, node: &Node) -> String {
+    if node.is_probed() { state.health_that_counts(node).health.to_string() } else { UNPROBED.to_owned() }
 }
 
 fn held(state: &State, node: &Node, now: Now) -> Option<HeldStatus> {
