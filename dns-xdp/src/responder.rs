@@ -8,6 +8,7 @@
 mod clients;
 mod counters;
 mod descriptors;
+mod extended_error;
 mod lease;
 mod request;
 mod response;

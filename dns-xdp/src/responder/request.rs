@@ -13,6 +13,9 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 /// The most records in a query. OPT, TSIG and the SOA of an IXFR are three.
 const RECORDS_MAX: u32 = 8;
 
+/// The option with a connection's idle timeout (RFC 7828, section 3.1).
+pub(super) const OPTION_KEEPALIVE: u16 = 11;
+
 /// The most octets of a label (RFC 1035, section 2.3.4).
 const LABEL_MAX: u8 = 63;
 /// The first bits of a compression pointer (RFC 1035, section 4.1.4).
@@ -44,6 +47,8 @@ pub(super) struct Opt {
     pub(super) dnssec_ok: bool,
     /// Whether the requestor asks for the server's identity.
     pub(super) nsid: bool,
+    /// Whether the requestor asks how long a connection may be idle (RFC 7828).
+    pub(super) keepalive: bool,
     /// The requestor's cookie.
     pub(super) cookie: Option<Asked>,
 }
@@ -191,14 +196,16 @@ impl RawRecord<'_> {
         let [_extended_rcode, version, flags, _] = self.ttl;
         // An unknown version may have another form of options.
         let options = if version == 0 { options(self.rdata, steps)? } else { Options::default() };
-        let Options { nsid, cookie } = options;
-        Ok(Opt { payload_size: self.class, version, dnssec_ok: flags & 0x80 != 0, nsid, cookie })
+        let Options { nsid, keepalive, cookie } = options;
+        let dnssec_ok = flags & 0x80 != 0;
+        Ok(Opt { payload_size: self.class, version, dnssec_ok, nsid, keepalive, cookie })
     }
 }
 
 #[derive(Default)]
 struct Options {
     nsid: bool,
+    keepalive: bool,
     cookie: Option<Asked>,
 }
 
@@ -212,6 +219,7 @@ fn options(mut rdata: &[u8], steps: &mut usize) -> Result<Options, Malformed> {
         let (data, behind) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
         match u16::from_be_bytes([*code_high, *code_low]) {
             OPTION_NSID => options.nsid = true,
+            OPTION_KEEPALIVE => options.keepalive = true,
             cookie::OPTION => options.cookie = options.cookie.or(Some(Asked::read(data))),
             _ => {}
         }

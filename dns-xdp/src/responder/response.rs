@@ -11,7 +11,9 @@ use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::counters::{Rcode, Transport};
-use super::request::{Asked, Opt, Request};
+use super::extended_error::{self, ExtendedError};
+use super::request::{Asked, OPTION_KEEPALIVE, Opt, Request};
+use super::tcp;
 use super::wire::{Outgoing, OutgoingOpt, Records, encode_name_servers};
 use crate::zone::{Lookup, Zone};
 
@@ -87,7 +89,7 @@ pub fn respond(message: &[u8], arrival: Arrival, zone: Option<&Zone>, identity: 
         _ => decide(&request, zone, identity, turn, limit),
     };
     let (rcode, steps) = (answer.rcode, request.steps);
-    let message = assemble(request, answer, identity, cookie);
+    let message = assemble(request, answer, arrival.transport, identity, cookie);
     Some(Response { rcode, cookie_valid, message, limit, steps })
 }
 
@@ -116,17 +118,22 @@ struct Answer {
     /// Whether there are more records than can fit. They were not made.
     truncated: bool,
     records: Records,
+    extended_error: Option<ExtendedError>,
 }
 
 impl Answer {
     fn authoritative(rcode: Rcode) -> Answer {
         Answer { authoritative: true, ..Answer::from(rcode) }
     }
+
+    fn refused(extended_error: ExtendedError) -> Answer {
+        Answer { extended_error: Some(extended_error), ..Answer::from(Rcode::Refused) }
+    }
 }
 
 impl From<Rcode> for Answer {
     fn from(rcode: Rcode) -> Self {
-        Answer { rcode, authoritative: false, truncated: false, records: Records::NONE }
+        Answer { rcode, authoritative: false, truncated: false, records: Records::NONE, extended_error: None }
     }
 }
 
@@ -135,7 +142,7 @@ impl From<Rcode> for Answer {
 fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, limit: usize) -> Answer {
     match request.metadata.op_code {
         OpCode::Query => {}
-        OpCode::Notify | OpCode::Update => return Rcode::Refused.into(),
+        OpCode::Notify | OpCode::Update => return Answer::refused(ExtendedError::NotSupported),
         _ => return Rcode::NotImp.into(),
     }
     let Some(question) = request.question.as_ref().filter(|_| request.well_formed) else {
@@ -147,7 +154,8 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, li
     match (question.query_class(), zone) {
         (DNSClass::IN, Some(zone)) => internet(question, zone, turn, limit),
         (DNSClass::CH, _) => chaos(question, identity),
-        _ => Rcode::Refused.into(),
+        (DNSClass::IN, None) => Answer::refused(ExtendedError::NotReady),
+        _ => Answer::refused(ExtendedError::NotSupported),
     }
 }
 
@@ -181,8 +189,9 @@ fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
     let lookup = zone.lookup(&qname.to_lowercase(), qtype, turn);
     let meta = META_QUERIES.contains(&qtype.into()) || qtype == RecordType::OPT;
     match lookup {
-        Lookup::NotInZone | Lookup::Refused => Rcode::Refused.into(),
-        _ if TRANSFERS.contains(&qtype.into()) => Rcode::Refused.into(),
+        Lookup::NotInZone => Answer::refused(ExtendedError::NotAuthoritative),
+        Lookup::Refused => Answer::refused(ExtendedError::NoReachableAuthority),
+        _ if TRANSFERS.contains(&qtype.into()) => Answer::refused(ExtendedError::Prohibited),
         // RFC 8906, section 3.1.2: unknown types are NODATA, but meta-queries may be NOTIMP.
         _ if meta => Rcode::NotImp.into(),
         Lookup::Found { mut answers, .. } => {
@@ -210,7 +219,7 @@ fn negative(rcode: Rcode, qname: &Name, zone: &Zone) -> Answer {
 fn chaos(question: &Query, identity: &[u8]) -> Answer {
     let qname = question.name().to_lowercase().to_ascii();
     if question.query_type() != RecordType::TXT || !matches!(&*qname, "id.server." | "hostname.bind.") {
-        return Rcode::Refused.into();
+        return Answer::refused(ExtendedError::NotSupported);
     }
     let text = RData::TXT(TXT::from_bytes(vec![identity]));
     let mut record = Record::from_rdata(question.name().clone(), 0, text);
@@ -220,18 +229,33 @@ fn chaos(question: &Query, identity: &[u8]) -> Answer {
 }
 
 /// Makes the message. RD and CD are the request's; RA, AD and Z are 0. It has an OPT exactly if the request has one.
-fn assemble(request: Request, answer: Answer, identity: &[u8], cookie: Option<Cookie>) -> Outgoing {
-    let Answer { rcode, authoritative, truncated, records } = answer;
+fn assemble(
+    request: Request,
+    answer: Answer,
+    transport: Transport,
+    identity: &[u8],
+    cookie: Option<Cookie>,
+) -> Outgoing {
+    let Answer { rcode, authoritative, truncated, records, extended_error } = answer;
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.authoritative = authoritative;
     metadata.truncation = truncated;
     let rcode: ResponseCode = rcode.into();
     metadata.response_code = rcode;
-    let opt = request.opt.map(|opt| our_opt(opt, rcode.high(), identity, cookie));
+    let opt = request.opt.map(|opt| {
+        let mut options = our_options(opt, transport, identity, cookie);
+        options.extend(extended_error.map(|error| (extended_error::OPTION, error.octets())));
+        OutgoingOpt { payload_size: UDP_SIZE, rcode_high: rcode.high(), dnssec_ok: opt.dnssec_ok, options }
+    });
     Outgoing { metadata, question: request.question, records, opt }
 }
 
-fn our_opt(asked: Opt, rcode_high: u8, identity: &[u8], cookie: Option<Cookie>) -> OutgoingOpt {
+fn our_options(
+    asked: Opt,
+    transport: Transport,
+    identity: &[u8],
+    cookie: Option<Cookie>,
+) -> Vec<(u16, Vec<u8>)> {
     let mut options = Vec::new();
     if asked.nsid {
         options.push((OPTION_NSID, identity.to_vec()));
@@ -239,7 +263,11 @@ fn our_opt(asked: Opt, rcode_high: u8, identity: &[u8], cookie: Option<Cookie>) 
     if let Some(Cookie { client, head, hash }) = cookie {
         options.push((cookie::OPTION, [client, head, hash].map(u64::to_ne_bytes).concat()));
     }
-    OutgoingOpt { payload_size: UDP_SIZE, rcode_high, dnssec_ok: asked.dnssec_ok, options }
+    // Over UDP the option has no meaning (RFC 7828, section 3.3.2).
+    if asked.keepalive && transport == Transport::Tcp {
+        options.push((OPTION_KEEPALIVE, tcp::keepalive().to_be_bytes().to_vec()));
+    }
+    options
 }
 
 fn udp_limit(opt: Option<Opt>) -> u16 {

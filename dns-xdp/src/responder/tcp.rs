@@ -27,6 +27,11 @@ const PREFIXES: [u8; 2] = [24, 56];
 /// The server closes a connection after this time without a whole message, or without its answer being read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Returns the idle timeout in units of 100 ms, as a client is told it (RFC 7828, section 3.1).
+pub(super) fn keepalive() -> u16 {
+    const { (IDLE_TIMEOUT.as_millis() / 100) as u16 }
+}
+
 /// The pause after an error of `accept`, so that the loop does not spin without descriptors. Meanwhile the connection
 /// that was closed returns its descriptor.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);

@@ -60,7 +60,7 @@ fn zone(nodes: u8) -> Zone {
 }
 
 /// A query under construction.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Wire {
     flags: u16,
     counts: [u16; 4],
@@ -250,7 +250,7 @@ fn every_query_gets_its_answer() {
             ask(node1, A).opt(4096, 0xff_0000, &[1]),
             "BADVERS 0/0/0 opt=0,1232",
         ),
-        ("EDNS, REFUSED", ask("example.org.", A).opt(4096, 0, &[]), "REFUSED 0/0/0 opt=0,1232"),
+        ("EDNS, REFUSED", ask("example.org.", A).opt(4096, 0, &[]), "REFUSED 0/0/0 opt=0,1232,options"),
         ("EDNS, NXDOMAIN", ask("x.demo.example.com.", A).opt(4096, 0, &[]), "NXDOMAIN aa 0/1/0 opt=0,1232"),
         ("two OPTs", ask(node1, A).opt(4096, 0, &[]).opt(4096, 0, &[]), "FORMERR 0/0/0 opt=0,1232"),
         ("an OPT of an owner", ask(node1, A).record(3, "x.", 41, 1232, 0, &[]), "FORMERR 0/0/0"),
@@ -504,4 +504,46 @@ fn a_truncated_response_has_the_question_and_the_cookie_alone() {
     assert_eq!(summary(&message), "NOERROR aa tc 0/0/0 opt=0,1232,options");
     let message = Message::from_vec(&message).unwrap();
     assert!(message.edns.unwrap().option(EdnsCode::Cookie).is_some());
+}
+
+/// The data of an option in the answer over a transport.
+fn option(zone: Option<&Zone>, transport: Transport, query: &Wire, code: u16) -> Option<Vec<u8>> {
+    let message = Message::from_vec(&answer(zone, transport, query).unwrap()).unwrap();
+    let edns = message.edns?;
+    let found = edns.options().as_ref().iter().find(|(known, _)| u16::from(*known) == code);
+    found.map(|(_, option)| Vec::from(option))
+}
+
+#[test]
+fn a_refusal_says_why_if_the_query_has_edns() {
+    let zone = zone(3);
+    let apex = "demo.example.com.";
+    for (query, info_code) in [
+        (ask("example.org.", A), Some(20)),
+        (ask("withheld.demo.example.com.", A), Some(22)),
+        (ask(apex, 252), Some(18)),
+        (ask(apex, 251), Some(18)),
+        (header(0).question("node1.demo.example.com.", A, 4321), Some(21)),
+        (header(0).question("version.bind.", TXT, CH), Some(21)),
+        (ask(apex, SOA).flags(5 << 11), Some(21)),
+        (ask("node1.demo.example.com.", A), None),
+        (ask("x.demo.example.com.", A), None),
+    ] {
+        let with_edns = query.clone().opt(1232, 0, &[]);
+        let expected = info_code.map(|code: u16| code.to_be_bytes().to_vec());
+        assert_eq!(option(Some(&zone), Transport::Udp, &with_edns, 15), expected, "{with_edns:?}");
+        assert_eq!(option(Some(&zone), Transport::Udp, &query, 15), None, "no OPT was asked for");
+    }
+    let before_the_zone = ask("node1.demo.example.com.", A).opt(1232, 0, &[]);
+    assert_eq!(option(None, Transport::Udp, &before_the_zone, 15), Some(vec![0, 14]));
+}
+
+#[test]
+fn the_idle_timeout_is_told_over_tcp_to_clients_that_ask() {
+    let zone = zone(3);
+    let asking = ask("node1.demo.example.com.", A).opt(1232, 0, &[0, 11, 0, 0]);
+    let of = |transport, query| option(Some(&zone), transport, query, 11);
+    assert_eq!(of(Transport::Tcp, &asking), Some(vec![0, 100]), "10 s in units of 100 ms");
+    assert_eq!(of(Transport::Udp, &asking), None);
+    assert_eq!(of(Transport::Tcp, &ask("node1.demo.example.com.", A).opt(1232, 0, &[])), None);
 }
