@@ -158,9 +158,12 @@ fn only_confirmed_silence_needs_no_quorum(member: &Member, decision: &Decision) 
         });
         in_both == [true; 2]
     };
-    let confirmed_unreachable = nodes(member).iter().filter(unreachable).count();
-    let visible = member.server.state().view().nodes.iter().filter(|node| node.visible).count();
-    let needed = nodes(member).len() / 2 + 1;
+    let voters = || nodes(member).iter().filter(|node| node.is_voter);
+    let confirmed_unreachable = voters().filter(unreachable).count();
+    let view = member.server.state().view();
+    let visible = nodes(member).iter().zip(&view.nodes);
+    let visible = visible.filter(|(node, state)| node.is_voter && state.visible).count();
+    let needed = voters().count() / 2 + 1;
     if visible == 0 || visible + confirmed_unreachable < needed {
         return Err(format!(
             "{visible} visible, {confirmed_unreachable} confirmed unreachable, and not frozen: {decision:?}"

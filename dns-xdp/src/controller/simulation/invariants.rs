@@ -150,7 +150,8 @@ pub(super) fn the_quorum_is_what_is_heard(
             world.now.saturating_sub(since.max(known)) > PROBE.time_to_detect() + TOLERANCE
         })
     };
-    let nodes = config.cluster.nodes.iter().map(|node| Some(number(&node.name)));
+    let nodes = config.cluster.nodes.iter().filter(|node| node.is_voter);
+    let nodes = nodes.map(|node| Some(number(&node.name)));
     let voters = nodes.chain(config.failover.witness.iter().map(|_| None));
     let (mut silent, mut clear, mut all) = (0, 0, 0);
     for link in voters.map(|voter| world.link(server.index, voter)) {

@@ -100,18 +100,23 @@ enum Action {
     Mend,
 }
 
-/// The configuration of this many nodes. This many servers probe each node.
-fn config(nodes: usize, probers: usize, failback: Failback) -> &'static Configured {
-    static CONFIGS: OnceLock<Vec<[Configured; 3]>> = OnceLock::new();
+/// The configuration of this many nodes. This many servers probe each node. `last_votes`: whether the last node counts
+/// for the quorum.
+fn config(nodes: usize, probers: usize, failback: Failback, last_votes: bool) -> &'static Configured {
+    static CONFIGS: OnceLock<Vec<[[Configured; 3]; 2]>> = OnceLock::new();
     let configs = CONFIGS.get_or_init(|| {
         let all = (0..=NODES).flat_map(|nodes| (1..=5).map(move |probers| (nodes.max(3), probers)));
-        let each = |(nodes, probers)| Failback::ALL.map(|failback| configured(nodes, probers, failback));
+        let each = |(nodes, probers)| {
+            [false, true].map(|last_votes| {
+                Failback::ALL.map(|failback| configured(nodes, probers, failback, last_votes))
+            })
+        };
         all.map(each).collect()
     });
-    &configs[nodes * 5 + probers - 1][failback as usize]
+    &configs[nodes * 5 + probers - 1][usize::from(last_votes)][failback as usize]
 }
 
-fn configured(nodes: usize, probers: usize, failback: Failback) -> Configured {
+fn configured(nodes: usize, probers: usize, failback: Failback, last_votes: bool) -> Configured {
     let failback = failback.keys();
     let mut text = format!(
         "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
@@ -123,6 +128,9 @@ fn configured(nodes: usize, probers: usize, failback: Failback) -> Configured {
         text.push_str(&format!("[[node]]\nname = \"node{node}\"\nipv4 = \"192.0.2.{node}\"\n"));
         if is_dual_stack(node) {
             text.push_str(&format!("ipv6 = \"2001:db8::{node}\"\n"));
+        }
+        if node == nodes && !last_votes {
+            text.push_str("quorum = false\n");
         }
     }
     shared(text)
@@ -144,7 +152,9 @@ impl Cluster {
         let probers = [2, 3, 5, 5][random.usize(0..4)];
         let lease = Duration::from_secs(LEASES[random.usize(0..LEASES.len())]);
         let failback = Failback::ALL[random.usize(0..3)];
-        let file = config(nodes, probers, failback);
+        // Servers are the first nodes. A further node may be without a vote.
+        let last_votes = nodes == servers || seed % 3 != 0;
+        let file = config(nodes, probers, failback, last_votes);
         let mut members: Vec<Member> = (0..servers).map(|index| Member::new(index, file)).collect();
         let store = StoreModel::of(&members[0].documents);
         for member in &mut members {
