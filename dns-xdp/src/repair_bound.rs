@@ -13,7 +13,8 @@ const PUBLISH_A_NAME: Duration = Duration::from_micros(10);
 
 /// Returns the bound of a configuration with this many names in its zone. `measured`: how long its publication took.
 pub fn repair_bound(config: &Config, names: usize, measured: Option<Duration>) -> RepairBound {
-    let nodes = config.cluster.nodes.iter().map(|node| (node.name.clone(), &node.health));
+    let nodes = config.cluster.nodes.iter().filter(|node| node.is_probed());
+    let nodes = nodes.map(|node| (node.name.clone(), &node.health));
     let services = config.cluster.services.iter();
     let services =
         services.filter_map(|service| Some((format!("service {}", service.name), service.health.as_ref()?)));

@@ -239,7 +239,11 @@ impl State {
         self.families = (all.keys().filter(|probe| told_apart(probe)).map(|probe| &probe.subject))
             .map(|subject| (subject.clone(), self.family_health(subject, Duration::ZERO)))
             .collect();
-        let health_by_subject = all.into_keys().map(|ProbeId { subject, .. }| {
+        let unprobed = self.config.cluster.nodes.iter().filter(|node| !node.is_probed());
+        let unprobed = unprobed.map(|node| Subject::Node(node.name.clone()));
+        let subjects: BTreeSet<Subject> =
+            all.into_keys().map(|probe| probe.subject).chain(unprobed).collect();
+        let health_by_subject = subjects.into_iter().map(|subject| {
             let subject_health =
                 self.subject_health(&subject, self.health_by_subject.get(&subject), Duration::ZERO);
             (subject, subject_health)
@@ -517,5 +521,7 @@ fn all_targets(config: &Config) -> BTreeMap<ProbeId, Target> {
     health::targets(&config.cluster, &config.failover.witness)
 }
 
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 pub(in crate::controller) mod tests;
