@@ -78,8 +78,8 @@ fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
 
 /// Records a problem if the table has no room for the zone, because a failover could not be published.
 pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
-    let of_node = |node: &'_ NodeSpec| [Some(&node.name), node.ns.as_ref()];
-    let nodes = spec.nodes.iter().flat_map(of_node).flatten().map(|name| name.value.as_str());
+    let servers = spec.nodes.iter().filter_map(|node| node.ns.as_ref());
+    let nodes = spec.nodes.iter().map(|node| &node.name).chain(servers).map(|name| name.value.as_str());
     let services = spec.services.iter().map(|service| service.name.value.as_str());
     let names = nodes.chain(services).chain([APEX]).flat_map(and_names_above).collect::<BTreeSet<_>>().len();
     let most = xdp.capacity.most() as usize;
@@ -185,12 +185,10 @@ fn duplicates<T: Ord>(list: &[At<T>]) -> impl Iterator<Item = &At<T>> {
 fn names(spec: &ClusterSpec, problems: &Diagnostics) {
     let mut taken: BTreeMap<&str, String> = BTreeMap::new();
     let nodes = spec.nodes.iter().map(|node| (&node.name, "a node".to_owned()));
-    let server = |node: &'_ NodeSpec| {
-        let is_apart =
-            |ns: &&At<String>| spec.ns_addresses == NsAddresses::Fixed || ns.value != node.name.value;
-        Some((node.ns.as_ref().filter(is_apart)?, format!("the name server of `{}`", node.name.value)))
-    };
-    let servers = spec.nodes.iter().filter_map(server);
+    let servers = spec.nodes.iter().filter_map(|node| Some((node, node.ns.as_ref()?)));
+    let servers = servers
+        .filter(|(node, ns)| spec.ns_addresses == NsAddresses::Fixed || ns.value != node.name.value)
+        .map(|(node, ns)| (ns, format!("the name server of `{}`", node.name.value)));
     let services = spec.services.iter().map(|service| (&service.name, "a service".to_owned()));
     for (name, holder) in nodes.chain(servers).chain(services) {
         if let Some(apex) = spec.apex.as_ref().filter(|_| name.value != APEX)

@@ -78,14 +78,14 @@ pub fn add_node(
             "node `{name}` is there with another address; use `dns-xdp node set {name}`"
         )));
     }
-    let ns = append(&mut document, name, &addresses, Role::Server)?;
+    let ns = append(&mut document, name, &addresses, NodeRole::Server)?;
     let notes = ns.into_iter().map(|ns| format!("its name server is `{ns}`: the next name is taken"));
     Ok(Edited { text: document.to_string(), notes: notes.collect() })
 }
 
 /// The role of a new node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum NodeRole {
     /// It is a name server and counts for the quorum.
     Server,
     /// Its name is answered. It is no name server and does not count for the quorum.
@@ -97,11 +97,11 @@ pub(super) fn append(
     document: &mut DocumentMut,
     name: &str,
     addresses: &[(&'static str, IpAddr)],
-    role: Role,
+    role: NodeRole,
 ) -> Result<Option<String>, EditError> {
     let ns = match role {
-        Role::Server => free_ns(document, nodes_of(document).count()),
-        Role::Name => None,
+        NodeRole::Server => free_ns(document, nodes_of(document).count()),
+        NodeRole::Name => None,
     };
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
@@ -112,7 +112,7 @@ pub(super) fn append(
     if let Some(ns) = &ns {
         table.insert("ns", toml_edit::value(ns));
     }
-    if role == Role::Name {
+    if role == NodeRole::Name {
         table.insert("ns", toml_edit::value(false));
         table.insert("quorum", toml_edit::value(false));
     }

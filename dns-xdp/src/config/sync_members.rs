@@ -6,7 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::edit;
 use super::edit::{
-    EditError, Role, append, given, holds, name_of, name_server, nodes, nodes_of, parse, position,
+    EditError, NodeRole, append, given, holds, name_of, name_server, nodes, nodes_of, parse, position,
     remove_from, replace_value, tables_of, take_out,
 };
 
@@ -96,7 +96,7 @@ pub fn known(text: &str) -> Result<Known, EditError> {
 ///
 /// # Errors
 /// The text is not TOML, or does not write nodes as `[[node]]` and services as `[[service]]`.
-pub fn sync_members(text: &str, members: &Members, role: Role) -> Result<String, EditError> {
+pub fn sync_members(text: &str, members: &Members, role: NodeRole) -> Result<String, EditError> {
     let mut document = parse(text)?;
     let tables = nodes(&mut document)?;
     let wanted = |name: &str| members.nodes.iter().find(|place| place.name.eq_ignore_ascii_case(name));
@@ -228,7 +228,7 @@ nodes = ["node1"]
         let text = TEXT.replace("min-healthy = 1\n", "backup = [\"node2\", \"node4\"] # both go\n");
         let mut members = known(&text).unwrap().members;
         members.services.insert("db".to_owned(), vec!["node3".to_owned(), "node2".to_owned()]);
-        let renewed = sync_members(&text, &members, Role::Server).unwrap();
+        let renewed = sync_members(&text, &members, NodeRole::Server).unwrap();
         assert!(!renewed.contains("node4") && !renewed.contains("both go"), "{renewed}");
     }
 
@@ -238,7 +238,7 @@ nodes = ["node1"]
         assert_eq!(known.members.nodes[1], place("node2", &["192.0.2.12"]));
         assert_eq!(known.members.services["db"], ["node3", "node1"]);
         assert!(known.name_servers.iter().eq(["ns1", "ns2", "ns3"]));
-        assert_eq!(sync_members(TEXT, &known.members, Role::Server).unwrap(), TEXT);
+        assert_eq!(sync_members(TEXT, &known.members, NodeRole::Server).unwrap(), TEXT);
     }
 
     #[test]
@@ -249,7 +249,7 @@ nodes = ["node1"]
             place("node4", &["2001:db8::14"]),
         ];
         let services = services(&[("db", &["node2", "node3"]), ("new", &["node4"])]);
-        let renewed = sync_members(TEXT, &Members { nodes, services }, Role::Server).unwrap();
+        let renewed = sync_members(TEXT, &Members { nodes, services }, NodeRole::Server).unwrap();
         let expected = r#"# all nodes
 
 [[node]]
@@ -289,11 +289,11 @@ nodes = ["node4"]
     fn services_come_and_go_as_a_whole() {
         let nodes = known(TEXT).unwrap().members.nodes;
         let without =
-            sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }, Role::Server)
+            sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }, NodeRole::Server)
                 .unwrap();
         assert!(!without.contains("service") && without.contains("node3"), "{without}");
         let services = services(&[("db", &["node1"])]);
-        let again = sync_members(&without, &Members { nodes, services }, Role::Server).unwrap();
+        let again = sync_members(&without, &Members { nodes, services }, NodeRole::Server).unwrap();
         assert!(again.ends_with("\n[[service]]\nname = \"db\"\nnodes = [\"node1\"]\n"), "{again}");
     }
 
@@ -305,7 +305,7 @@ nodes = ["node4"]
             place("node3", &["192.0.2.13"]),
         ];
         let renewed =
-            sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }, Role::Server)
+            sync_members(TEXT, &Members { nodes: nodes.clone(), ..Members::default() }, NodeRole::Server)
                 .unwrap();
         assert_eq!(known(&renewed).unwrap().members.nodes, nodes);
         assert!(renewed.contains("ipv4 = \"192.0.2.12\" # rack A"), "{renewed}");

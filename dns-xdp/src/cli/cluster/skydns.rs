@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use super::super::briefly;
 use super::{of_file, replaced};
 use crate::config::Config;
-use crate::config::edit::Role;
+use crate::config::edit::NodeRole;
 use crate::log;
 use crate::store::documents::Documents;
 use crate::store::load;
@@ -22,7 +22,7 @@ pub(super) fn import(file: &Path, below: &str, dry: bool) -> anyhow::Result<()> 
     let place = path(below, &zone);
     let members = load::members(&store)?.below(&place);
     let (_, listing) = briefly(async { Ok(members.list().await?) })?;
-    let Followed { ignored, texts } = follow(&listing, &documents, Role::Server);
+    let Followed { ignored, texts } = follow(&listing, &documents, NodeRole::Server);
     if !ignored.is_empty() {
         log::tell(format_args!("left out of the keys below {place}: {ignored}"));
     }

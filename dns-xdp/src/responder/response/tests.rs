@@ -511,7 +511,10 @@ fn option(zone: Option<&Zone>, transport: Transport, query: &Wire, code: u16) ->
     let message = Message::from_vec(&answer(zone, transport, query).unwrap()).unwrap();
     let edns = message.edns?;
     let found = edns.options().as_ref().iter().find(|(known, _)| u16::from(*known) == code);
-    found.map(|(_, option)| Vec::from(option))
+    found.map(|(_, option)| match option {
+        EdnsOption::Unknown(_, data) => data.clone(),
+        known => panic!("{known:?}"),
+    })
 }
 
 #[test]

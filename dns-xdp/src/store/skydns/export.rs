@@ -115,7 +115,7 @@ mod tests {
     use super::super::import::follow;
     use super::*;
     use crate::config::Config;
-    use crate::config::edit::Role;
+    use crate::config::edit::NodeRole;
     use crate::failover::{healthy_zone, zone};
     use crate::store::documents::{Documents, split};
     use crate::store::{Batch, Entry};
@@ -318,10 +318,10 @@ nodes = [\"node1\", \"node2\"]
         fn a_follower_of_a_mirror_has_the_same_nodes_and_services(drawn in drawn()) {
             let text_then = text(&drawn, 11);
             let (listing, _) = done(&Listing::default(), &healthy_zone(&config(&text_then)));
-            prop_assert_eq!(follow(&listing, &documents(&text_then), Role::Name).texts, Ok(None));
+            prop_assert_eq!(follow(&listing, &documents(&text_then), NodeRole::Name).texts, Ok(None));
             // The same names at other addresses also lead to the right answers.
             let moved = documents(&text(&drawn, 101));
-            let texts = follow(&listing, &moved, Role::Name).texts.unwrap().unwrap();
+            let texts = follow(&listing, &moved, NodeRole::Name).texts.unwrap().unwrap();
             let after = Config::parse(&format!("{HEAD}{}", Documents { texts, ..moved }.text().replace("[zone]\nname = \"demo.example.com\"\n", "")), Path::new("/x")).unwrap();
             prop_assert_eq!(after.cluster, config(&text_then).cluster);
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Cause, Ignored, names};
 use crate::cluster::APEX;
-use crate::config::edit::Role;
+use crate::config::edit::NodeRole;
 use crate::config::sync_members::{Known, Members, Place, known, sync_members};
 use crate::store::Listing;
 use crate::store::documents::{Documents, Shared, join, split};
@@ -26,7 +26,7 @@ pub struct Followed {
 /// Returns the documents that follow from a listing. The caller has to check whether they are a valid configuration.
 /// `role`: that of the nodes that the documents do not have. If these are only names, then the servers of the documents
 /// stay, whatever the keys say.
-pub fn follow(listing: &Listing, documents: &Documents, role: Role) -> Followed {
+pub fn follow(listing: &Listing, documents: &Documents, role: NodeRole) -> Followed {
     let mut ignored = Ignored::default();
     let texts = followed(listing, documents, role, &mut ignored);
     Followed { ignored, texts }
@@ -35,7 +35,7 @@ pub fn follow(listing: &Listing, documents: &Documents, role: Role) -> Followed 
 fn followed(
     listing: &Listing,
     documents: &Documents,
-    role: Role,
+    role: NodeRole,
     ignored: &mut Ignored,
 ) -> Result<Option<Shared>, String> {
     if listing.entries.len() > KEYS_MOST {
@@ -47,8 +47,8 @@ fn followed(
     let text = join(&before);
     let known = known(&text).map_err(|error| error.to_string())?;
     let servers = match role {
-        Role::Server => Vec::new(),
-        Role::Name => servers(&names, &known),
+        NodeRole::Server => Vec::new(),
+        NodeRole::Name => servers(&names, &known),
     };
     let without_keys = servers.len();
     let members = members(names, servers, &known, ignored);
@@ -250,7 +250,7 @@ port = 7000
     }
 
     /// The resulting nodes with their addresses, then the services with their members.
-    fn told(names: &[(&str, &[&str])], role: Role) -> Vec<String> {
+    fn told(names: &[(&str, &[&str])], role: NodeRole) -> Vec<String> {
         let texts = match follow(&keys(names), &documents(), role).texts {
             Ok(texts) => texts.unwrap_or_else(|| documents().texts),
             Err(reason) => return vec![reason],
@@ -340,7 +340,7 @@ port = 7000
             ("nothing", &[], &["there is no address of a node among the keys"]),
         ];
         for (case, names, expected) in cases {
-            assert_eq!(&told(names, Role::Server), expected, "{case}");
+            assert_eq!(&told(names, NodeRole::Server), expected, "{case}");
         }
     }
 
@@ -348,17 +348,17 @@ port = 7000
     fn what_is_the_same_is_not_written_and_what_else_is_said_stays() {
         let same: &[(&str, &[&str])] =
             &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", "12", ":11"])];
-        assert_eq!(follow(&keys(same), &documents(), Role::Server).texts, Ok(None));
+        assert_eq!(follow(&keys(same), &documents(), NodeRole::Server).texts, Ok(None));
         let grown: &[(&str, &[&str])] =
             &[same[0], ("node2", &["22"]), ("node3", &["13"]), ("db", &["22", "13"])];
-        let texts = follow(&keys(grown), &documents(), Role::Server).texts.unwrap().unwrap();
+        let texts = follow(&keys(grown), &documents(), NodeRole::Server).texts.unwrap().unwrap();
         assert_eq!(texts["config/zone"], documents().texts["config/zone"]);
         let nodes = NODES_TEXT.replace("192.0.2.12", "192.0.2.22");
         assert_eq!(texts[NODES], format!("{nodes}\n[[node]]\nname = \"node3\"\nipv4 = \"192.0.2.13\"\n"));
         assert_eq!(texts[SERVICES], SERVICES_TEXT.replace("\"node1\", \"node2\"", "\"node2\", \"node3\""));
         let after = Documents { texts, ..Documents::default() };
         assert_eq!(
-            follow(&keys(grown), &after, Role::Server).texts,
+            follow(&keys(grown), &after, NodeRole::Server).texts,
             Ok(None),
             "the second server finds no difference"
         );
@@ -385,7 +385,7 @@ port = 7000
             ("nothing", &[], &["there is no address of a node among the keys"]),
         ];
         for (case, names, expected) in cases {
-            assert_eq!(&told(names, Role::Name), expected, "{case}");
+            assert_eq!(&told(names, NodeRole::Name), expected, "{case}");
         }
     }
 
@@ -394,19 +394,19 @@ port = 7000
         let servers: &[(&str, &[&str])] =
             &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", ":11", "12"])];
         let more = [servers, &[("lb", &["13"])]].concat();
-        let texts = follow(&keys(&more), &documents(), Role::Name).texts.unwrap().unwrap();
+        let texts = follow(&keys(&more), &documents(), NodeRole::Name).texts.unwrap().unwrap();
         let name = "\n[[node]]\nname = \"lb\"\nipv4 = \"192.0.2.13\"\nns = false\nquorum = false\n";
         assert_eq!(texts[NODES], format!("{NODES_TEXT}{name}"));
         let after = Documents { texts, ..Documents::default() };
-        assert_eq!(follow(&keys(&more), &after, Role::Name).texts, Ok(None));
-        let less = follow(&keys(servers), &after, Role::Name).texts.unwrap().unwrap();
+        assert_eq!(follow(&keys(&more), &after, NodeRole::Name).texts, Ok(None));
+        let less = follow(&keys(servers), &after, NodeRole::Name).texts.unwrap().unwrap();
         assert_eq!(less[NODES].trim_end(), NODES_TEXT.trim_end());
     }
 
     #[test]
     fn services_that_are_gone_leave_no_document() {
         let names: &[(&str, &[&str])] = &[("node1", &["11", ":11"]), ("node2", &["12"])];
-        let texts = follow(&keys(names), &documents(), Role::Server).texts.unwrap().unwrap();
+        let texts = follow(&keys(names), &documents(), NodeRole::Server).texts.unwrap().unwrap();
         assert_eq!(texts[NODES].trim_end(), NODES_TEXT.trim_end());
         let services = texts.get(SERVICES).map_or("", String::as_str);
         assert!(!services.contains("service"), "{services}");
@@ -414,13 +414,13 @@ port = 7000
 
     #[test]
     fn no_keys_or_far_too_many_change_nothing() {
-        assert!(follow(&Listing::default(), &documents(), Role::Server).texts.is_err());
+        assert!(follow(&Listing::default(), &documents(), NodeRole::Server).texts.is_err());
         let heritage = listing(&[("node1", r#"{"text":"heritage=external-dns"}"#)]);
-        assert!(follow(&heritage, &documents(), Role::Server).texts.is_err());
+        assert!(follow(&heritage, &documents(), NodeRole::Server).texts.is_err());
         let entry =
             |number| (format!("node{number}"), super::super::super::Entry { value: Vec::new(), revision: 1 });
         let many =
             Listing { revision: 1, entries: (0..=KEYS_MOST).map(entry).collect(), ..Listing::default() };
-        assert!(follow(&many, &documents(), Role::Server).texts.unwrap_err().contains("20001 keys"));
+        assert!(follow(&many, &documents(), NodeRole::Server).texts.unwrap_err().contains("20001 keys"));
     }
 }

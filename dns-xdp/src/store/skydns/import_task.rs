@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use super::import::{Followed, follow};
 use super::task::{Comparison, PAUSE, Task, Trouble};
 use super::{Ignored, path};
+use crate::config::edit::NodeRole;
 use crate::config::{Config, differences};
 use crate::store::client::{Mode, Request, Seen};
 use crate::store::documents::{Documents, Shared, join};
@@ -145,7 +146,7 @@ impl Import {
         };
         self.done = Some(base);
         self.again = None;
-        let Followed { ignored, texts } = follow(listing, &documents, Role::Name);
+        let Followed { ignored, texts } = follow(listing, &documents, NodeRole::Name);
         let path = &self.settings.below;
         if ignored != self.ignored {
             if !ignored.is_empty() {

@@ -49,7 +49,7 @@ fn a_node_without_a_vote_confirms_no_fall() {
     let mut state = healthy(&with_a_load_balancer("quorum = false"));
     let at = |milliseconds| Duration::from_secs(60) + Duration::from_millis(milliseconds);
     let mut tell = |node: &str, milliseconds, observation: &Observation| {
-        state.observe(&super::tests::probe(node), at(milliseconds), observation).unwrap();
+        state.observe(&tests::probe(node), at(milliseconds), observation).unwrap();
         state.decide();
         state.decision().unwrap().effective[0]
     };
@@ -67,18 +67,18 @@ fn a_node_without_a_vote_confirms_no_fall() {
 fn a_node_that_loses_its_vote_by_a_reload_no_longer_confirms() {
     let voting = with_a_load_balancer("");
     let mut state = healthy(&voting);
-    let at = |seconds| Duration::from_secs(60 + seconds);
+    let at = |seconds: u64| Duration::from_secs(60 + seconds);
     let heard = Observation::Success { round_trip: Duration::ZERO };
     for node in ["lb", "node2"] {
-        state.observe(&super::tests::probe(node), at(1), &heard).unwrap();
+        state.observe(&tests::probe(node), at(1), &heard).unwrap();
     }
     state.adopt(config(&with_a_load_balancer("quorum = false")));
     for _ in 0..3 {
-        state.observe(&super::tests::probe("node1"), at(1), &silent()).unwrap();
+        state.observe(&tests::probe("node1"), at(1), &silent()).unwrap();
     }
     state.decide();
     assert_eq!(state.decision().unwrap().effective[0], Effective::Up, "only node2 was heard");
-    state.observe(&super::tests::probe("node3"), at(2), &heard).unwrap();
+    state.observe(&tests::probe("node3"), at(2), &heard).unwrap();
     state.decide();
     assert_eq!(state.decision().unwrap().effective[0], Effective::Down);
 }
@@ -87,8 +87,7 @@ fn a_node_that_loses_its_vote_by_a_reload_no_longer_confirms() {
 fn a_drain_minds_the_votes_alone() {
     let mut state = healthy(&with_a_load_balancer("quorum = false"));
     let drain = |state: &State, name: &str| {
-        let request =
-            crate::intent::IntentRequest { admin: Admin::Drain, reason: None, by: None, lasting: None };
+        let request = intent::IntentRequest { admin: Admin::Drain, reason: None, by: None, lasting: None };
         super::super::admin::judge(state, name, &request, false)
     };
     assert_eq!(drain(&state, "node1"), Ok(()));
