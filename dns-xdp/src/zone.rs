@@ -3,6 +3,8 @@
 //! A [`Zone`] is a value that never changes. [`crate::failover`] derives it, and each change makes a new value.
 //! [`Zone::lookup`] defines the zone's meaning. The responder encodes its result, and the kernel's table gives the same
 //! answers.
+mod file;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
@@ -10,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 use dns_xdp_ebpf::table::{self, FloodPolicy};
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+pub use file::zone_file;
 
 /// SOA timers in seconds, as Zonemaster recommends. No secondary uses them, because there is no zone transfer.
 const REFRESH_SECONDS: i32 = 14_400;

@@ -5,7 +5,7 @@
 //! - [`frame_oracle`] has the expected result for every frame, and [`property`] tests it with random [`queries`] in
 //!   random [`zones`].
 //! - [`meaning`] compares two answers. [`nsd_differences`] lists the differences between the responder's answers and
-//!   NSD's to the queries of [`query_corpus`]; NSD serves the zone of [`mod@zone_file`].
+//!   NSD's to the queries of [`query_corpus`]; NSD serves the zone of [`dns_xdp::zone::zone_file`].
 //! - [`untrusted`] has the properties of the other inputs, [`seeds`] and [`mutation`] are for the fuzzer.
 //!
 //! This module starts no daemon and makes no namespace; [`bed`](crate::bed) does that.
@@ -23,5 +23,4 @@ pub mod seeds;
 pub mod table;
 #[cfg(feature = "tests")]
 pub mod untrusted;
-pub mod zone_file;
 pub mod zones;

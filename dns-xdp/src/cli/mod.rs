@@ -25,6 +25,7 @@ mod top;
 mod unload;
 mod wait;
 mod words;
+mod zone;
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -88,6 +89,9 @@ enum Verb {
     /// Show and change the configuration that the servers of a shared store have in common
     #[command(subcommand, after_help = cluster::EXAMPLE)]
     Cluster(cluster::Cluster),
+    /// Print the zone as a zone file
+    #[command(subcommand, after_help = zone::EXAMPLE)]
+    Zone(zone::Zone),
     /// Show what a query would be answered, from where, and why
     #[command(after_help = query::EXAMPLE)]
     Query(query::Query),
@@ -159,6 +163,7 @@ fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Top(top) => briefly(top.run(&client())),
         Verb::Node(node) => briefly(node.run(&client())),
         Verb::Service(service) => briefly(service.run(&client())),
+        Verb::Zone(zone) => zone.run(&client()),
         Verb::Query(query) => briefly(query.run(&client())),
         Verb::Events(events) => briefly(events.run(&client())),
         Verb::Stats(format) => briefly(stats::stats(&client(), &format)),

@@ -17,6 +17,14 @@ ipv4 = "192.0.2.11"
 ipv6 = "2001:db8::11"
 "#;
 
+/// A second name server, whose silence freezes nothing.
+const SECOND: &str = r#"[[node]]
+name = "node2"
+ipv4 = "192.0.2.12"
+ipv6 = "2001:db8::12"
+quorum = false
+"#;
+
 fn refusal(text: &str) -> String {
     Config::parse(text, Path::new("f")).expect_err(text).to_string()
 }
@@ -146,9 +154,7 @@ fn a_ttl_is_for_as_long_as_a_cache_may_be_wrong() {
 
 #[test]
 fn a_zone_below_a_name_that_resolvers_keep_to_themselves_is_warned_of() {
-    let second =
-        "[[node]]\nname = \"node2\"\nipv4 = \"192.0.2.12\"\nipv6 = \"2001:db8::12\"\nquorum = false\n";
-    let zone = |name: &str| format!("{}{second}", FILE.replace("demo.example.com", name));
+    let zone = |name: &str| format!("{}{SECOND}", FILE.replace("demo.example.com", name));
     for name in ["cluster.local", "local", "a.b.LOCAL.", "x.localhost", "x.invalid", "x.onion", "x.test"] {
         let text = warnings(&zone(name));
         let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default().to_lowercase();
@@ -236,7 +242,7 @@ fn keys_of_tls_without_a_member_that_speaks_it_are_refused() {
 fn whom_a_store_over_https_trusts_is_said() {
     let store = |more: &str| {
         let text = format!(
-            "{FILE}[cluster]\nstore = \"etcd\"\nendpoints = [\"https://192.0.2.61:2379\"]\n{more}[failover]\nquorum = 1\n"
+            "{FILE}{SECOND}[cluster]\nstore = \"etcd\"\nendpoints = [\"https://192.0.2.61:2379\"]\n{more}"
         );
         warnings(&text)
     };

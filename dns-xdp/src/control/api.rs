@@ -47,6 +47,13 @@ impl Call {
     }
 }
 
+/// The answer to [`Command::ZoneExport`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneFile {
+    /// The zone as it is answered now, as a zone file (RFC 1035, section 5).
+    pub text: String,
+}
+
 /// A command to the daemon. Commands that change something answer [`Done`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -77,6 +84,8 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         force: bool,
     },
+    /// Answers [`ZoneFile`].
+    ZoneExport,
     /// Answers a list of [`NodeEntry`].
     NodeList,
     /// Adds a node.

@@ -37,7 +37,7 @@ use self::store_session::StoreSession;
 use super::Unloaded;
 use super::core::{Core, Effect, Exit, Input, Now, Readings, Record, STORE_SESSION};
 use crate::config::Config;
-use crate::control::api::Done as Nothing;
+use crate::control::api::{Done as Nothing, ZoneFile};
 use crate::control::{Call, Refusal, RefusalKind};
 use crate::health::{Prober, Report};
 use crate::metrics::Recorder;
@@ -45,6 +45,7 @@ use crate::network::{Listener, Monitor};
 use crate::privileges;
 use crate::responder::{Responder, Sockets};
 use crate::store::client::Seen;
+use crate::zone::zone_file;
 
 /// The interval at which the core checks its clock.
 const PULSE: Duration = Duration::from_millis(100);
@@ -361,6 +362,16 @@ impl Shell {
                 if let Some(reply) = self.calls.remove(&call) {
                     // The client may have closed its connection meanwhile.
                     reply.send(answer).ok();
+                }
+            }
+            Effect::ReplyZone { call, zone } => {
+                if let Some(reply) = self.calls.remove(&call) {
+                    tokio::task::spawn_blocking(move || {
+                        let answer = serde_json::to_value(ZoneFile { text: zone_file(&zone) });
+                        let failed =
+                            |error: serde_json::Error| Refusal::new(RefusalKind::Failed, error.to_string());
+                        reply.send(answer.map_err(failed)).ok();
+                    });
                 }
             }
             Effect::Emit(occurrence) => self.events.tell(occurrence),

@@ -7,13 +7,13 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use dns_xdp::config::Config;
 use dns_xdp::failover::healthy_zone;
+use dns_xdp::zone;
 use serde_json::Value;
 
 use crate::bed::process::{sibling, succeed};
 use crate::bed::run::Run;
 use crate::load::queries::{NAMES, ZONE, name};
 use crate::load::wire::{SERVER, Wire};
-use crate::oracle::zone_file;
 
 /// Returns the command for dns-xdp with XDP.
 pub(super) fn command(run: &Run, wire: &Wire) -> Result<Command> {
@@ -37,7 +37,7 @@ fn in_mode(run: &Run, wire: &Wire, mode: &str) -> Result<Command> {
 pub(super) fn zone_file(run: &Run, wire: &Wire) -> Result<String> {
     let text = configuration(run, &wire.server_end.device, "off");
     let config = Config::parse(&text, Path::new("dns-xdp.toml"))?;
-    Ok(zone_file::zone_file(&healthy_zone(&config)))
+    Ok(zone::zone_file(&healthy_zone(&config)))
 }
 
 /// The XDP program's counters.

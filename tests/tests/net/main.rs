@@ -35,6 +35,7 @@ mod scenes_probes;
 mod scenes_publishing;
 mod scenes_refused_path;
 mod scenes_reload;
+mod scenes_roles;
 mod scenes_services;
 mod scenes_stalled_files;
 mod scenes_top;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use dns_xdp::network::Listener;
 use dns_xdp::responder::{Lease, Responder, bind};
-use dns_xdp::zone::Zone;
+use dns_xdp::zone::{Zone, zone_file};
 use dns_xdp_ebpf::table::FloodPolicy;
 use dns_xdp_tests::bed::client::{Tcp, Udp};
 use dns_xdp_tests::bed::netns::Namespace;
@@ -22,7 +22,7 @@ use dns_xdp_tests::oracle::nsd_differences::{CHOICES, Difference, NAME_SERVERS, 
 use dns_xdp_tests::oracle::queries;
 use dns_xdp_tests::oracle::query_corpus::{self, Sent};
 use dns_xdp_tests::oracle::table::zone::{zone_with_longest_soa, zone_with_name_servers};
-use dns_xdp_tests::oracle::zone_file::zone_file;
+
 use dns_xdp_tests::oracle::zones::{self, NAME_MAX};
 use dns_xdp_tests::rng::{Rng, SEED, seed};
 use tokio::runtime::Runtime;

@@ -41,6 +41,10 @@ impl Core {
             }
             Command::AcceptStore => self.accept_store(call, false),
             Command::CompareStore => self.accept_store(call, true),
+            Command::ZoneExport => match self.answered().map(|(_, zone)| zone) {
+                Ok(zone) => self.effects.push(Effect::ReplyZone { call, zone }),
+                Err(refusal) => self.reply::<()>(call, Err(refusal)),
+            },
             Command::NodeList => {
                 let nodes = node_entries(&self.health, &self.source, &self.local);
                 self.reply(call, Ok(nodes));

@@ -137,6 +137,8 @@ pub(in crate::controller) enum Effect {
     AcceptStore,
     /// Answer a command.
     Reply { call: CallId, answer: Result<Value, Refusal> },
+    /// Answer a command with the zone file of this zone. A large zone takes too long for the core.
+    ReplyZone { call: CallId, zone: Arc<Zone> },
     /// Report an occurrence to the log, the journal and the on-event command.
     Emit(Occurrence),
     /// Log a warning that is not an event.

@@ -349,14 +349,14 @@ mod tests {
     async fn keys_that_come_one_after_the_other_are_one_change_and_more_than_can_be_held_are_none() {
         let (store, keys) = stores();
         let mut server = start(&store, &keys, "node1");
-        // Seven nodes, their name servers and the apex.
-        for last in 12..18 {
+        // The apex, node1 and its name server, and 13 names.
+        for last in 12..25 {
             sleep(REST / 2).await;
             keys.write(&format!("node{last}"), &host(last));
         }
         let nodes = until(&mut server, |nodes| nodes.contains("192.0.2.12")).await;
-        assert!(nodes.contains("192.0.2.17"), "{nodes}");
-        keys.write("node18", &host(18));
+        assert!(nodes.contains("192.0.2.24"), "{nodes}");
+        keys.write("node25", &host(25));
         let trouble = until_troubled(&mut server, |trouble| trouble.is_some()).await.unwrap();
         assert!(trouble.contains("17 names, more than the 16 of `[xdp] capacity`"), "{trouble}");
         assert_eq!(store.value("config/nodes").unwrap(), nodes);

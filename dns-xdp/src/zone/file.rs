@@ -1,11 +1,13 @@
-//! The zone as a zone file (RFC 1035, section 5), so that another server can serve it.
+//! Writes a zone as a zone file (RFC 1035, section 5), so that a person can read it and another server can serve it.
 use std::fmt::Write as _;
 
-use dns_xdp::zone::{Lookup, Zone};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// Returns the zone's data as text, including withheld addresses. The text does not have the order of rotating records.
-/// Names without data are not in it, because they follow from the names below them.
+use super::{Lookup, Zone};
+
+/// Returns the zone's data as text, including the addresses of names that are refused at present, which a comment says.
+/// The text does not have the order of rotating records. Names without data are not in it, because they follow from the
+/// names below them.
 pub fn zone_file(zone: &Zone) -> String {
     let mut records = vec![zone.soa()];
     if let Lookup::Found { answers, .. } = zone.lookup(zone.apex(), RecordType::NS, 0) {
@@ -14,6 +16,9 @@ pub fn zone_file(zone: &Zone) -> String {
     let mut text: String = records.iter().map(line).collect();
     for (name, addresses) in zone.names() {
         let (owner, ttl) = (absolute(name), addresses.ttl_seconds);
+        if addresses.refused {
+            writeln!(text, "; {owner} is refused at present").expect("a String takes all");
+        }
         for address in addresses.iter() {
             let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
             writeln!(text, "{owner} {ttl} IN {rtype} {address}").expect("a String takes all");
@@ -58,8 +63,7 @@ fn absolute(name: &Name) -> String {
 
 #[cfg(test)]
 mod tests {
-    use dns_xdp::zone::{Addresses, Origin};
-
+    use super::super::{Addresses, Origin};
     use super::*;
 
     #[test]
@@ -84,5 +88,21 @@ mod tests {
              a\\059\\255.empty.example.com. 5 IN A 192.0.2.1\n\
              a\\059\\255.empty.example.com. 5 IN AAAA 2001:db8::1\n"
         );
+    }
+
+    #[test]
+    fn a_name_that_is_refused_has_a_comment() {
+        let name = |labels: &[&[u8]]| Name::from_labels(labels.iter().copied()).unwrap();
+        let origin = Origin {
+            apex: name(&[b"example", b"com"]),
+            contact: name(&[b"hostmaster", b"example", b"com"]),
+            serial: 7,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 300,
+            name_servers: vec![name(&[b"ns1", b"example", b"com"])],
+        };
+        let refused = Addresses { refused: true, ..Addresses::new(5, []) };
+        let text = zone_file(&Zone::new(origin, [(name(&[b"db", b"example", b"com"]), refused)]));
+        assert!(text.ends_with("\n; db.example.com. is refused at present\n"), "{text}");
     }
 }

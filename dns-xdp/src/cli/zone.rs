@@ -1,0 +1,36 @@
+//! `zone export`: prints the zone as a zone file.
+use clap::Subcommand;
+
+use super::{ConfigFile, briefly, print};
+use crate::control::api::ZoneFile;
+use crate::control::{Client, Command};
+use crate::failover::healthy_zone;
+use crate::zone::zone_file;
+
+pub(super) const EXAMPLE: &str = "Example: dns-xdp zone export > demo.example.com.zone";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Zone {
+    /// Print the zone as the daemon answers it now
+    #[command(after_help = "Example: dns-xdp zone export --configured --config /etc/dns-xdp/dns-xdp.toml")]
+    Export {
+        /// Print the zone of the configuration file with every node healthy; no daemon is needed
+        #[arg(long)]
+        configured: bool,
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+impl Zone {
+    pub(super) fn run(&self, client: &Client) -> anyhow::Result<()> {
+        let Zone::Export { configured, file } = self;
+        if *configured {
+            let config = file.load(None)?;
+            let title = format!("; {}, as {} configures it\n", config.zone.apex, file.config.display());
+            return print(&(title + &zone_file(&healthy_zone(&config))));
+        }
+        let ZoneFile { text } = briefly(async { Ok(client.ask(&Command::ZoneExport).await?) })?;
+        print(&text)
+    }
+}
