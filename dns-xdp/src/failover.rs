@@ -293,7 +293,7 @@ impl<'a> Situation<'a> {
         let before = down_before(self.cluster, self.previous);
         let groups = self.cluster.members().groups();
         let is_down = |&number: &usize| match self.all_down && groups[number].apart.is_none() {
-            true => before.binary_search(&number).is_ok(),
+            true => self.serving[number].is_none() && before.binary_search(&number).is_ok(),
             false => self.serving[number].is_none(),
         };
         let down = (0..groups.len()).filter(is_down);

@@ -140,7 +140,9 @@ pub enum Lookup {
 pub fn soa_octets(soa: &SOA) -> usize {
     const OWNER_TO_LENGTH: usize = 12;
     const SERIAL_TO_MINIMUM: usize = 20;
-    OWNER_TO_LENGTH + soa.mname.len() + soa.rname.len() + SERIAL_TO_MINIMUM
+    // hickory does not count the octet of the root, unless there is no other.
+    let octets = |name: &Name| if name.is_root() { 1 } else { name.len() + 1 };
+    OWNER_TO_LENGTH + octets(&soa.mname) + octets(&soa.rname) + SERIAL_TO_MINIMUM
 }
 
 impl Zone {

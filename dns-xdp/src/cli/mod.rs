@@ -45,6 +45,9 @@ use crate::pin_directory;
 use crate::store::{self, Loaded};
 use crate::unprivileged;
 
+/// Where the configuration is unless an option names another file.
+const USUAL_FILE: &str = "/etc/dns-xdp/dns-xdp.toml";
+
 const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
 
@@ -118,7 +121,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/dns-xdp/dns-xdp.toml")]
+    #[arg(long, value_name = "FILE", default_value = USUAL_FILE)]
     config: PathBuf,
 }
 
@@ -196,6 +199,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 impl ConfigFile {
+    fn usual() -> Self {
+        ConfigFile { config: USUAL_FILE.into() }
+    }
+
     fn load(&self, socket: Option<PathBuf>) -> Result<Config, ConfigError> {
         let loaded = self.load_all(socket)?;
         if let Some(trouble) = loaded.trouble {

@@ -280,6 +280,7 @@ mod tests {
             ipv6: None,
             ns: Some("ns1".to_owned()),
             quorum: true,
+            apex: true,
             health: "up".to_owned(),
             backup: vec!["node2".to_owned(), "node3".to_owned()],
             admin: Admin::Drain,

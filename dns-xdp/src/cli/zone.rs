@@ -1,4 +1,6 @@
 //! `zone export`: prints the zone as a zone file.
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use super::{ConfigFile, briefly, print};
@@ -17,15 +19,17 @@ pub(super) enum Zone {
         /// Print the zone of the configuration file with every node healthy; no daemon is needed
         #[arg(long)]
         configured: bool,
-        #[command(flatten)]
-        file: ConfigFile,
+        /// The configuration file [default: /etc/dns-xdp/dns-xdp.toml]
+        #[arg(long, value_name = "FILE", requires = "configured")]
+        config: Option<PathBuf>,
     },
 }
 
 impl Zone {
-    pub(super) fn run(&self, client: &Client) -> anyhow::Result<()> {
-        let Zone::Export { configured, file } = self;
-        if *configured {
+    pub(super) fn run(self, client: &Client) -> anyhow::Result<()> {
+        let Zone::Export { configured, config } = self;
+        if configured {
+            let file = config.map_or_else(ConfigFile::usual, |config| ConfigFile { config });
             let config = file.load(None)?;
             let title = format!("; {}, as {} configures it\n", config.zone.apex, file.config.display());
             return print(&(title + &zone_file(&healthy_zone(&config))));

@@ -27,7 +27,7 @@ impl Config {
         let octets = ns_octets(self, servers.iter().map(|(_, ns)| *ns));
         if servers.len() > MANY {
             warnings.push(format!(
-                "the zone has {} name servers, more than {MANY}: its referrals are longer than {SHORT} octets; write `ns = false` in the [[node]] of the others",
+                "the zone has {} name servers, more than {MANY}: its referrals may be longer than {SHORT} octets; write `ns = false` in the [[node]] of the others",
                 servers.len()
             ));
         } else if octets > SHORT {
@@ -63,13 +63,19 @@ pub(super) fn changed(before: &Config, after: &Config) -> Option<String> {
     let more = changes.len().saturating_sub(NAMED);
     changes.truncate(NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more changes") };
-    let renamed = servers(after).find_map(|(node, ns)| {
-        let (_, known) = servers(before).find(|(known, _)| known.name == node.name)?;
-        (known != ns && !new.contains_key(known)).then(|| (node.name.clone(), known.to_owned()))
+    let known: BTreeMap<&str, &str> = servers(before).map(|(node, ns)| (node.name.as_str(), ns)).collect();
+    let renamed = servers(after).filter_map(|(node, ns)| {
+        let known = known.get(node.name.as_str()).filter(|known| **known != ns)?;
+        Some(format!("ns = \"{known}\" in [[node]] {}", node.name))
     });
-    let keep = renamed.map_or(String::new(), |(node, ns)| {
-        format!("; to keep a name, write it to its node: ns = \"{ns}\" in [[node]] {node}")
-    });
+    let renamed: Vec<String> = renamed.collect();
+    let keep = match renamed.len() {
+        0 => String::new(),
+        1..=NAMED => format!("; to keep the names, write {}", renamed.join(", ")),
+        more => {
+            format!("; to keep the names, write {} and so on, {more} in all", renamed[..NAMED].join(", "))
+        }
+    };
     Some(format!(
         "the name servers change: {}{more}; `dns-xdp delegation show` prints the records for the parent zone{keep}",
         changes.join(", ")
@@ -93,7 +99,8 @@ fn ns_octets<'a>(config: &Config, servers: impl Iterator<Item = &'a str>) -> usi
     const POINTER: usize = 2;
     const TYPE_TO_LENGTH: usize = 10;
     let record = |ns: &str| POINTER + TYPE_TO_LENGTH + ns.len() + 1 + POINTER;
-    HEADER + config.zone.apex.len() + TYPE_AND_CLASS + servers.map(record).sum::<usize>()
+    // hickory does not count the octet of the root.
+    HEADER + config.zone.apex.len() + 1 + TYPE_AND_CLASS + servers.map(record).sum::<usize>()
 }
 
 /// Returns a warning about name servers with private addresses, if others have public ones: no client has a path to all.

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
-use super::edit;
 use super::edit::{
     EditError, NodeRole, append, given, holds, name_of, name_server, nodes, nodes_of, parse, position,
     remove_from, replace_value, tables_of, take_out,
 };
+use super::{edit, spec};
+use crate::cluster::APEX;
 
 /// A node's name and addresses. The name is in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Known {
     pub name_servers: BTreeSet<String>,
     /// The names of the nodes that are name servers or count for the quorum.
     pub servers: BTreeSet<String>,
+    /// The names of the nodes that the apex answers, unless it is a service.
+    pub in_apex: BTreeSet<String>,
 }
 
 /// Reads the nodes and services of a text. Skips parts that cannot be read.
@@ -77,7 +80,13 @@ pub fn known(text: &str) -> Result<Known, EditError> {
         let ns = name_server(table, index + 1);
         let addresses = [address("ipv4"), address("ipv6")].into_iter().flatten();
         known.members.nodes.push(addresses.fold(Place::new(&name), Place::at));
-        let is_voter = table.get("quorum").and_then(Item::as_bool).unwrap_or(true);
+        let health = table.get("health").and_then(Item::as_table_like);
+        let probe = health.and_then(|health| health.get("probe")).and_then(Item::as_str);
+        let is_voter = table.get("quorum").and_then(Item::as_bool);
+        let is_voter = is_voter.unwrap_or(probe != Some(spec::NO_PROBE));
+        if table.get("apex").and_then(Item::as_bool) != Some(false) {
+            known.in_apex.insert(name.clone());
+        }
         if ns.is_some() || is_voter {
             known.servers.insert(name);
         }
@@ -110,6 +119,10 @@ pub fn sync_members(text: &str, members: &Members, role: NodeRole) -> Result<Str
         if let Some(place) = wanted(name_of(table)) {
             set_addresses(table, place);
         }
+    }
+    if members.services.contains_key(APEX) {
+        // The key has no effect beside this service, and would be refused.
+        nodes(&mut document)?.iter_mut().for_each(|table| drop(table.remove("apex")));
     }
     renew_services(&mut document, members)?;
     for place in &members.nodes {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use family::FamilyStatus;
-pub use node::{HeldStatus, NodeEntry, NodeStatus};
+pub use node::{HeldStatus, NodeEntry, NodeStatus, UNPROBED};
 pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
 

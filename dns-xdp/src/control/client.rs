@@ -16,8 +16,8 @@ use super::{COMMAND_PATH, UNTIL, monotonic};
 
 /// The longest wait for an answer. A command answers when its effect is visible, after one probe round at most.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest answer in octets: a status of some 10,000 nodes.
-const LONGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// The longest answer in octets: the zone file of a zone with as many names as the largest table, and 10 addresses each.
+const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A client of the daemon on one socket. It makes a connection for each command.
 #[derive(Debug, Clone)]

@@ -65,7 +65,7 @@ fn enough(delegation: &Delegation) -> CheckResult {
             Check::Servers,
             zone,
             "has one name server: when it dies, no client finds the zone",
-            "add a second node",
+            "add a second node, or remove `ns = false` from one",
         ),
         count => CheckResult::ok(Check::Servers, zone, format!("has {count} name servers")),
     }

@@ -143,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_was_removed_and_added_again_was_never_healthy() {
+        let nodes = cluster().into_parts().nodes;
+        let mut falls = Falls::default();
+        falls.note(&nodes, &[UP, UP, UP]);
+        falls.retain(|node| node != "node1");
+        falls.note(&nodes, &[DEAD, DEAD, UP]);
+        assert_eq!(falls.take().into_iter().collect::<Vec<_>>(), ["node2"]);
+    }
+
+    #[test]
     fn a_node_that_an_operator_has_taken_out_does_not_fall() {
         let nodes = cluster().into_parts().nodes;
         let mut falls = Falls::default();

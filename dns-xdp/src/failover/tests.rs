@@ -410,6 +410,8 @@ fn a_node_that_is_no_voter_neither_makes_nor_breaks_the_quorum() {
     assert_eq!(quorum(&[UP, SILENT, SILENT, UP]), Quorum { visible: 1, needed: 2, ok: false });
     let decision = decided(&config, &[UP, UP, UP, SILENT], None);
     assert_ne!(answers(&config, &decision, "node4"), [4], "its name fails over all the same");
+    let decision = decided(&config, &[UP, UP, UP, UP], None);
+    assert_eq!(answers(&config, &decision, "ns4"), [4], "it is a name server all the same");
 }
 
 #[test]
@@ -458,4 +460,31 @@ fn the_apex_and_the_ns_set_have_the_nodes_of_that_role() {
     assert_eq!(answers(&config, &decision, ""), [0_u8; 0], "the apex exists and has no address");
     let service_names = decision.answers.services().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
     assert_eq!(service_names, ["db"]);
+}
+
+#[test]
+fn the_apex_lacks_no_family_that_only_nodes_outside_it_have() {
+    let nodes =
+        vec![node(1, true, false), node(2, true, false), Node { is_in_apex: false, ..node(3, true, true) }];
+    let config = config(Cluster::new(nodes, Vec::new()));
+    let zone = zone(&config, &decided(&config, &[UP; 3], None));
+    assert_eq!(zone.addresses(zone.apex()).unwrap().nodata_ttl_seconds, None);
+}
+
+#[test]
+fn the_name_of_a_dead_server_answers_a_server() {
+    let mut nodes: Vec<Node> = (1..=9).map(|number| node(number, true, false)).collect();
+    nodes[2..].iter_mut().for_each(|node| node.ns = None);
+    nodes[1].backup = vec!["node5".to_owned()];
+    let config = config(Cluster::new(nodes, Vec::new()));
+    let dead = |dead: &[usize]| {
+        let states: Vec<NodeState> =
+            (0..9).map(|index| if dead.contains(&index) { REFUSES } else { UP }).collect();
+        decided(&config, &states, None)
+    };
+    let decision = dead(&[1]);
+    assert_eq!(answers(&config, &decision, "node2"), [5]);
+    assert_eq!(answers(&config, &decision, "ns2"), [1]);
+    let decision = dead(&[0, 1]);
+    assert_eq!(answers(&config, &decision, "ns2"), [5], "no server is left: no dead address all the same");
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use hickory_proto::rr::Name;
 
 use super::nodata::{self, ServiceFamilies, families_of};
+use super::rendezvous::substitute;
 use super::{Answers, Decision};
 use crate::cluster::{APEX, AllDown, Family};
 use crate::config::{Config, NsAddresses};
@@ -47,7 +48,10 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         let live = addresses(answering.each_ref().map(Option::as_slice), &families, false, usual);
         if let Some(ns) = &node.ns {
             let name_server = match settings.ns_addresses {
-                NsAddresses::Live => live.clone(),
+                NsAddresses::Live => {
+                    let answering = Family::ALL.map(|family| server(config, answers, family, index));
+                    addresses(answering.each_ref().map(Option::as_slice), &families, false, usual)
+                }
                 // A resolver keeps these addresses as long as the NS set, so it never has only the address of a dead
                 // server.
                 NsAddresses::Fixed => Addresses::new(settings.ns_ttl_seconds, node.addresses()),
@@ -77,6 +81,20 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         name_servers: nodes.iter().filter_map(|node| node.ns.as_deref()).map(owner).collect(),
     };
     Zone::new(origin, names).guarded(config.flood_limits.table())
+}
+
+/// Returns the node that answers for the name of a node's name server: the node that answers for the node, if that is a
+/// name server. Otherwise it is a healthy name server, because resolvers send queries to this address.
+fn server(config: &Config, answers: &Answers, family: Family, index: usize) -> Option<usize> {
+    let nodes = &config.cluster.nodes;
+    let answering = answers.node_in(family, index)?;
+    if nodes[answering].ns.is_some() {
+        return Some(answering);
+    }
+    let is_healthy_server =
+        |&index: &usize| nodes[index].ns.is_some() && answers.node_in(family, index) == Some(index);
+    let servers: Vec<usize> = (0..nodes.len()).filter(is_healthy_server).collect();
+    substitute(&config.cluster, index, &servers).or(Some(answering))
 }
 
 pub(crate) fn owner(relative: &str, apex: &Name) -> Name {

@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::rates::Rates;
 use super::status_cache::{Life, View};
 use crate::cluster::Admin;
-use crate::control::api::{InterfaceStatus, NodeStatus, Status};
+use crate::control::api::{InterfaceStatus, NodeStatus, Status, UNPROBED};
 use crate::event::Event;
 use crate::intent;
 
@@ -216,7 +216,7 @@ fn node_row(node: &NodeStatus, now: Timestamp) -> Markup {
         .flatten()
         .collect();
     let health = match &*node.health {
-        "up" => Level::Good,
+        "up" | UNPROBED => Level::Good,
         "down" => Level::Bad,
         _ => Level::Doubt,
     };

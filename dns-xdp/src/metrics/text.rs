@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 use super::recorder::{HEALTHS, Recorder};
 use super::status_cache::View;
 use crate::cluster::Admin;
-use crate::control::api::{Stats, Status};
+use crate::control::api::{Stats, Status, UNPROBED};
+use crate::health::Health;
 use crate::responder::is_answer;
 
 const PREFIX: &str = "dns_xdp";
@@ -213,9 +214,11 @@ fn interfaces(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Resu
 
 fn nodes(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
     let healths = status.nodes.iter().flat_map(|node| {
-        HEALTHS.map(|health| {
-            ([("node", &*node.name), ("health", health.text())], flag(node.health == health.text()))
-        })
+        let known = HEALTHS.map(Health::text).into_iter();
+        let unprobed = (node.health == UNPROBED).then_some(UNPROBED);
+        known
+            .chain(unprobed)
+            .map(|health| ([("node", &*node.name), ("health", health)], flag(node.health == health)))
     });
     gauges(encoder, "node_health", "1 for the health that the probes of the node find", healths)?;
     let families = status.nodes.iter().flat_map(|node| {

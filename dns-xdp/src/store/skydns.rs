@@ -75,7 +75,7 @@ pub enum Cause {
     Shadowed,
     /// The name is a name server's, and dns-xdp makes those names itself.
     NameServer,
-    /// The name is a server's, and has several addresses of a family.
+    /// The name is a server's, and has several addresses of a family or the address of another node.
     Server,
 }
 
@@ -90,7 +90,7 @@ impl Cause {
             Cause::Name => "that are no host name of the zone",
             Cause::Shadowed => "with keys below them for the same name",
             Cause::NameServer => "of name servers, which are dns-xdp's",
-            Cause::Server => "of servers, which have one address of a family",
+            Cause::Server => "of servers, which have one address of a family, and their own",
         }
     }
 }

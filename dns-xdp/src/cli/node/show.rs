@@ -51,6 +51,7 @@ fn text(entry: &NodeEntry, state: &NodeStatus, now: Timestamp) -> String {
     line("addresses", &addresses.join(", "));
     line("name server", entry.ns.as_deref().unwrap_or("no"));
     line("quorum", if entry.quorum { "counts" } else { "does not count" });
+    line("apex", if entry.apex { "belongs to it" } else { "does not belong to it" });
     line("backup", &entry.backup.join(", "));
     line(
         "kept in",
@@ -66,6 +67,13 @@ fn text(entry: &NodeEntry, state: &NodeStatus, now: Timestamp) -> String {
     }
     line("intent", &intent(entry));
     line("treated as", &state.effective);
+    if let Some(held) = &state.held {
+        let until = held.until.map_or_else(
+            || "until it is healthy again or `dns-xdp node failback`".to_owned(),
+            |until| format!("until {until}"),
+        );
+        line("held", &format!("since {}, {until}", held.since));
+    }
     line("reason", state.reason.as_deref().unwrap_or_default());
     line("answers", &state.answers.join(", "));
     if let Some(cached_ms) = state.cached_ms {
@@ -104,6 +112,7 @@ mod tests {
             ipv6: None,
             ns: Some("ns1".to_owned()),
             quorum: true,
+            apex: true,
             health: "up".to_owned(),
             backup: vec!["node2".to_owned()],
             admin: Admin::Drain,
@@ -142,6 +151,7 @@ node1
   addresses   192.0.2.11
   name server ns1
   quorum      counts
+  apex        belongs to it
   backup      node2
   kept in     the store
   health      up, since 1h ago

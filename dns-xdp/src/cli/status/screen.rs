@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span, Text};
 
 use super::super::words::{ago, cut, harmless, number, percent, wrap};
 use crate::cluster::Admin;
-use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus};
+use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus, UNPROBED};
 use crate::store::client::Mode;
 use crate::{intent, repair_bound};
 
@@ -196,7 +196,7 @@ fn styles(node: &NodeStatus) -> [Style; 7] {
 /// Returns the colour for the word of a state.
 pub(in crate::cli) fn colour_of(state: &str) -> Color {
     match state {
-        "up" => Color::Green,
+        "up" | UNPROBED => Color::Green,
         "down" => Color::Red,
         _ => Color::Yellow,
     }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::FamilyStatus;
 use crate::cluster::{Admin, Family};
 
+/// The health that is shown of a node without probes.
+pub const UNPROBED: &str = "unprobed";
+
 /// One node of [`Status`](super::Status).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -81,8 +84,13 @@ pub struct NodeEntry {
     /// Its name server's name, relative to the zone; `None`: it is not a name server.
     pub ns: Option<String>,
     /// Whether it counts for the quorum.
+    #[serde(default = "yes")]
     pub quorum: bool,
+    /// Whether the apex answers it, unless the apex is configured as a service.
+    #[serde(default = "yes")]
+    pub apex: bool,
     /// Like [`NodeStatus::health`].
+    #[serde(default)]
     pub health: String,
     /// The nodes that take over its name, in order; empty: rendezvous hash.
     pub backup: Vec<String>,
@@ -104,6 +112,11 @@ pub struct NodeEntry {
     /// Whether its intent was set on this server alone, while the store was away.
     #[serde(default)]
     pub local: bool,
+}
+
+/// The role of every node of a daemon that does not tell roles.
+fn yes() -> bool {
+    true
 }
 
 #[cfg(test)]

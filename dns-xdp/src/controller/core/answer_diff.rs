@@ -249,6 +249,7 @@ fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
     let treated = match intent {
         Some(intent) => intent.admin.to_string(),
         None if effective == Effective::Held => effective.to_string(),
+        None if !node.is_probed() => effective.to_string(),
         None => subject_health.health.to_string(),
     };
     let reason = intent.and_then(|intent| intent.reason.as_ref()).or(subject_health.reason.as_ref());

@@ -118,7 +118,13 @@ fn name_server_rule(state: &State, decision: &Decision, index: usize, family: Fa
     match state.config().zone.ns_addresses {
         NsAddresses::Fixed => format!("the glue of {node}'s name server"),
         NsAddresses::Live => {
-            format!("the name server of {node}, and {}", node_rule(decision, nodes, index, family))
+            let rule = node_rule(decision, nodes, index, family);
+            let answering = decision.answers.node_in(family, index);
+            let other = match answering.is_some_and(|answering| nodes[answering].ns.is_none()) {
+                true => "; for its name server, a name server answers",
+                false => "",
+            };
+            format!("the name server of {node}, and {rule}{other}")
         }
     }
 }

@@ -369,7 +369,8 @@ impl Core {
             return Err(Refusal::new(RefusalKind::Conflict, message));
         };
         let own = (&*shared.server, shared.own.server.clone());
-        let nodes = self.health.config().cluster.nodes.iter().map(|node| node.name.as_str());
+        let nodes = self.health.config().cluster.nodes.iter();
+        let nodes = nodes.filter(|node| node.ns.is_some() || node.is_voter).map(|node| node.name.as_str());
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 

@@ -168,13 +168,10 @@ impl Source {
     /// Proposes a change to a node or service. The change is also made in the file, if the file's text is given.
     pub(super) fn change(&self, change: &ClusterChange, file: Option<&str>) -> Result<Proposal, Refusal> {
         let Edited { text, notes } = change.edit(&self.text)?;
-        let mut proposal = Proposal {
-            config: self.parse(&text)?,
-            source: Source { text, ..self.clone() },
-            write: None,
-            notes,
-            warnings: Vec::new(),
-        };
+        let config = self.parse(&text)?;
+        let warnings = config.warnings_beyond(&self.parse(&self.text)?);
+        let source = Source { text, ..self.clone() };
+        let mut proposal = Proposal { config, source, write: None, notes, warnings };
         if let Some(file) = file {
             self.change_file(change, file, &mut proposal)?;
         }
@@ -209,10 +206,11 @@ impl Source {
     /// The documents to write to the store for a change of a node or service.
     pub(super) fn share(&self, change: &ClusterChange) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
-        let Edited { text, notes } = change.edit(&documents.text())?;
+        let Edited { text, mut notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;
-        self.checked(documents, &shared)?;
+        let config = self.checked(documents, &shared)?;
+        notes.extend(config.warnings_beyond(&self.parse(&self.text)?).iter().map(|text| as_note(text)));
         Ok(Push { writes: documents.writes(&shared), notes, ..Push::default() })
     }
 

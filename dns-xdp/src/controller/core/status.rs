@@ -15,7 +15,7 @@ use crate::cluster::{APEX, Admin, Family, Node, Parts, Service};
 use crate::config::Mode;
 use crate::control::api::{
     AddressStatus, FamilyStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus,
-    QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus,
+    QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus, UNPROBED,
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::{Decision, Effective, LastResort};
@@ -24,9 +24,6 @@ use crate::intent::Local;
 use crate::network::AddressState;
 use crate::repair_bound::repair_bound;
 use crate::zone::Zone;
-
-/// The health that is shown of a node without probes.
-const UNPROBED: &str = "unprobed";
 
 /// The most services in one status.
 const SERVICES: usize = 1_000;
@@ -72,9 +69,9 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     alarms.extend(cannot_probe(state));
     let services_down = ServicesDown::new(state, decision);
     alarms.extend(services_down.alarm());
-    let drained = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
+    let drained = "every probed node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
     alarms.extend(decision.drained.then(|| drained.to_owned()));
-    let all_held = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
+    let all_held = "every probed node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
     alarms.extend(decision.held.then(|| all_held.to_owned()));
     alarms.extend(Family::ALL.into_iter().filter_map(|family| none_is_up(decision, family)));
     alarms.extend(state.blind().map(|reason| format!("blind, no node is judged: {reason}")));
@@ -164,6 +161,7 @@ pub(super) fn node_entries(state: &State, source: &Source, local: &Local) -> Vec
             ipv6: node.ipv6,
             ns: node.ns.clone(),
             quorum: node.is_voter,
+            apex: node.is_in_apex,
             health: health_text(state, node),
             backup: node.backup.clone(),
             admin: intent.map_or(Admin::Auto, |intent| intent.admin),

@@ -463,3 +463,20 @@ proptest! {
         prop_assert!(decision.answers.families.are_alike());
     }
 }
+
+#[test]
+fn a_node_without_probes_is_no_substitute_in_a_family_either() {
+    let mut config = four_nodes();
+    config.cluster.nodes[3].health.probes.clear();
+    let decision = decided(&config, &[DEAD, NO_IPV6, DEAD, WELL], None);
+    assert_eq!(answers(&config, &decision, "node1"), (vec![2], vec![1]));
+    assert_eq!(answers(&config, &decision, "node4"), (vec![4], vec![4]));
+}
+
+#[test]
+fn a_half_dead_node_that_an_operator_wants_up_substitutes_in_both_families_while_frozen() {
+    let config = four_nodes();
+    let before = decided(&config, &[WELL, NO_IPV6, WELL, WELL], None);
+    let decision = cut_off(&config, &before, &[Admin::Down, Admin::Up, Admin::Down, Admin::Down]);
+    assert_eq!(answers(&config, &decision, "node1"), (vec![2], vec![2]));
+}

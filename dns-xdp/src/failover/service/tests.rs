@@ -177,3 +177,35 @@ fn frozen_answers_of_a_service_are_those_that_an_operator_wants_up_where_the_nod
         "no member is wanted up: another node is better than none"
     );
 }
+
+#[test]
+fn a_service_that_its_own_probes_find_down_is_down_while_no_node_is_up() {
+    let config = with(apart(service("db", &["node1", "node2"])));
+    let good = probed(&config, &[true, true], &[UP; 4], None);
+    assert_eq!(good.services_down(&config.cluster).count(), 0);
+    let bad = probed(&config, &[false, false], &[REFUSES; 4], Some(&good));
+    assert_eq!(bad.services_down(&config.cluster).count(), 1);
+}
+
+#[test]
+fn a_service_that_was_down_says_nothing_about_the_services_of_another_cluster() {
+    let db = || service("db", &["node1", "node2"]);
+    let before = with(db());
+    let bad = decided(&before, &[REFUSES, REFUSES, UP, UP], None);
+    assert_eq!(bad.services_down(&before.cluster).count(), 1);
+    let nodes = (1..=4).map(|number| node(number, true, false)).collect();
+    let after = config(Cluster::new(nodes, vec![service("cache", &["node3"]), db()]));
+    let open = decided(&after, &[REFUSES; 4], Some(&bad));
+    assert_eq!(open.services_down(&after.cluster).count(), 0);
+}
+
+#[test]
+fn a_member_that_an_operator_wants_up_comes_back_into_no_service_with_probes_of_its_own_while_frozen() {
+    let config = with(apart(service("db", &["node1", "node2"])));
+    let before = probed(&config, &[true, false], &[UP; 4], None);
+    assert_eq!(answers(&config, &before, "db"), [1]);
+    let wanted = NodeState { admin: Admin::Up, ..SILENT };
+    let frozen = probed(&config, &[true, false], &[SILENT, wanted, SILENT, SILENT], Some(&before));
+    assert!(frozen.frozen.is_some());
+    assert_eq!(answers(&config, &frozen, "db"), [1], "its own probes have not passed");
+}

@@ -51,7 +51,7 @@ fn followed(
         NodeRole::Name => servers(&names, &known),
     };
     let without_keys = servers.len();
-    let members = members(names, servers, &known, ignored);
+    let members = members(names, servers, role, &known, ignored);
     if members.nodes.len() == without_keys && members.services.is_empty() {
         return Err("there is no address of a node among the keys".to_owned());
     }
@@ -85,6 +85,7 @@ fn servers(names: &BTreeMap<String, BTreeSet<IpAddr>>, known: &Known) -> Vec<Pla
 fn members(
     mut names: BTreeMap<String, BTreeSet<IpAddr>>,
     servers: Vec<Place>,
+    role: NodeRole,
     known: &Known,
     ignored: &mut Ignored,
 ) -> Members {
@@ -101,11 +102,21 @@ fn members(
         names.into_iter().partition(|(name, addresses)| is_node(name, addresses, known));
     others.extend(several);
     single.sort_by_key(|(name, _)| precedence(name, known));
+    let protected = |name: &str| {
+        let is_it =
+            |node: &&Place| node.name == name && role == NodeRole::Name && known.servers.contains(name);
+        known.members.nodes.iter().find(is_it)
+    };
     for (name, addresses) in single {
         let is_known = known.members.nodes.iter().any(|node| node.name == name);
         let is_taken = addresses.iter().any(|address| owners.contains_key(address));
         if !is_known && (known.name_servers.contains(&name) || is_taken && is_usual_ns(&name)) {
             ignored.add(Cause::NameServer, &name);
+        } else if is_taken && let Some(server) = protected(&name) {
+            // Another node has the address already.
+            ignored.add(Cause::Server, &name);
+            owners.extend(server.addresses().map(|address| (address, name.clone())));
+            nodes.push(server.clone());
         } else if is_taken {
             others.insert(name, addresses);
         } else {
@@ -131,10 +142,14 @@ fn members(
         (name, members)
     });
     let mut services: BTreeMap<String, Vec<String>> = services.collect();
-    // Without a service of its own, the apex answers all nodes.
-    if !known.members.services.contains_key(APEX)
-        && services.get(APEX).is_some_and(|members| members.len() == nodes.len())
-    {
+    // Without a service of its own, the apex answers the nodes in the apex. New nodes are in it.
+    let is_in_apex = |name: &&String| {
+        let is_known = known.members.nodes.iter().any(|node| node.name == **name);
+        !is_known || known.in_apex.contains(*name)
+    };
+    let in_apex: BTreeSet<&String> = nodes.iter().map(|node| &node.name).filter(is_in_apex).collect();
+    let is_usual = |members: &Vec<String>| members.iter().collect::<BTreeSet<_>>() == in_apex;
+    if !known.members.services.contains_key(APEX) && services.get(APEX).is_some_and(is_usual) {
         services.remove(APEX);
     }
     Members { nodes, services }
@@ -382,6 +397,11 @@ port = 7000
                 &[("node1", &["11", "13"]), ("node2", &["12"]), ("node3", &["13"])],
                 &["node1 192.0.2.11 2001:db8::11", "node2 192.0.2.12", "node3 192.0.2.13"],
             ),
+            (
+                "a server's name with another server's address",
+                &[("node1", &["12"])],
+                &["node1 192.0.2.11 2001:db8::11", "node2 192.0.2.12"],
+            ),
             ("nothing", &[], &["there is no address of a node among the keys"]),
         ];
         for (case, names, expected) in cases {
@@ -401,6 +421,52 @@ port = 7000
         assert_eq!(follow(&keys(&more), &after, NodeRole::Name).texts, Ok(None));
         let less = follow(&keys(servers), &after, NodeRole::Name).texts.unwrap().unwrap();
         assert_eq!(less[NODES].trim_end(), NODES_TEXT.trim_end());
+    }
+
+    /// The documents with a node that lacks these roles.
+    fn with_a_node(lines: &str) -> Documents {
+        let mut documents = documents();
+        let node = format!("\n[[node]]\nname = \"lb\"\nipv4 = \"192.0.2.13\"\n{lines}\n");
+        documents.texts.get_mut(NODES).unwrap().push_str(&node);
+        documents
+    }
+
+    #[test]
+    fn a_node_without_probes_is_no_server_unless_it_is_a_name_server() {
+        let servers: &[(&str, &[&str])] =
+            &[("node1", &["11", ":11"]), ("node2", &["12"]), ("db", &["11", ":11", "12"])];
+        for (lines, stays) in [
+            ("ns = false\nhealth.probe = \"none\"", false),
+            ("ns = false\n[node.health]\nprobe = \"none\"", false),
+            ("ns = false\nhealth = { probe = \"none\" }", false),
+            ("ns = false", true),
+            ("quorum = false", true),
+            ("health.probe = \"none\"", true),
+        ] {
+            let documents = with_a_node(lines);
+            let texts = follow(&keys(servers), &documents, NodeRole::Name).texts.unwrap();
+            let nodes = &texts.as_ref().unwrap_or(&documents.texts)[NODES];
+            assert_eq!(nodes.contains("\"lb\""), stays, "{lines}");
+        }
+    }
+
+    #[test]
+    fn the_apex_of_the_keys_and_the_apex_of_the_roles_go_together() {
+        let documents = with_a_node("ns = false\napex = false");
+        let with = |apex: &[&str]| {
+            let names: &[(&str, &[&str])] = &[
+                ("node1", &["11"]),
+                ("node2", &["12"]),
+                ("lb", &["13"]),
+                ("db", &["11", "12"]),
+                (APEX, apex),
+            ];
+            follow(&keys(names), &documents, NodeRole::Name).texts.unwrap().unwrap()
+        };
+        let usual = with(&["11", "12"]);
+        assert!(!usual[SERVICES].contains("\"@\"") && usual[NODES].contains("apex = false"), "{usual:?}");
+        let all = with(&["11", "12", "13"]);
+        assert!(all[SERVICES].contains("\"@\"") && !all[NODES].contains("apex"), "{all:?}");
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl HeldNodes {
 
     /// Drops the health times of all nodes but these. Holds stay, like intents: the file may have the nodes again.
     pub(super) fn retain(&mut self, nodes: &[Node]) {
-        let is_known = |name: &str| nodes.iter().any(|node| node.name == name);
+        let is_known = |name: &str| nodes.iter().any(|node| node.name == name && node.is_probed());
         self.healthy_since.retain(|node, _| is_known(node));
         self.falls.retain(is_known);
     }

@@ -1,8 +1,10 @@
 //! Tests of nodes without a vote and of nodes without probes.
+use super::super::shared_view::tests::said;
 use super::tests::{TEXT, addresses, config, healthy, kill, observe, set_intent};
 use super::*;
 use crate::failover::Effective;
 use crate::health::Failure;
+use crate::store::client::Mode;
 
 /// 3 nodes with all roles, and a load balancer with these lines.
 fn with_a_load_balancer(lines: &str) -> String {
@@ -94,4 +96,30 @@ fn a_drain_minds_the_votes_alone() {
     set_intent(&mut state, "node1", Admin::Drain);
     assert!(drain(&state, "node2").is_err(), "one voter would be left of the 2 that are needed");
     assert_eq!(drain(&state, "lb"), Ok(()));
+}
+
+#[test]
+fn beside_a_store_a_node_without_probes_comes_back_after_an_intent_and_after_a_reload() {
+    let own = [IpAddr::from([192, 0, 2, 19])];
+    let unprobed = with_a_load_balancer("health.probe = \"none\"");
+    let all: &[&str] = &["node1", "node2", "node3"];
+    let mut state = State::new(config(&unprobed), &Intents::new());
+    state.set_peer_view(said(Mode::Joined, [[all, &[], &[]]; 3]));
+    for admin in [Admin::Down, Admin::Drain] {
+        set_intent(&mut state, "lb", admin);
+        assert_ne!(addresses(&state, "lb"), own);
+        set_intent(&mut state, "lb", Admin::Auto);
+        assert_eq!(addresses(&state, "lb"), own, "{admin}");
+    }
+    let mut state = State::new(config(&with_a_load_balancer("quorum = false")), &Intents::new());
+    state.set_peer_view(said(Mode::Joined, [[all, &["lb"], &[]]; 3]));
+    state.decide();
+    assert_ne!(addresses(&state, "lb"), own);
+    state.adopt(config(&unprobed));
+    state.decide();
+    assert_eq!(
+        addresses(&state, "lb"),
+        own,
+        "servers with the earlier configuration still have votes about it"
+    );
 }

@@ -27,13 +27,18 @@ impl State {
         let members = self.seen_as_members();
         let mut confirmed_unreachable = 0;
         let mut node = |index: usize, node: &Node| {
+            let admin = self.intent(node).map_or(Admin::Auto, |intent| intent.admin);
+            if !node.is_probed() {
+                let visible = members.contains(node.name.as_str());
+                return NodeState { serving: Some(true), visible, admin, seconds_left: None, held: false };
+            }
             let judged = self.judged(&Subject::Node(node.name.clone()), self.node(node), confirmation);
             let visible = judged.visible || members.contains(node.name.as_str());
             confirmed_unreachable += usize::from(judged.confirmed_unreachable && !visible && node.is_voter);
             NodeState {
                 serving: judged.serving.or_else(|| self.is_out(index, node).then_some(false)),
                 visible,
-                admin: self.intent(node).map_or(Admin::Auto, |intent| intent.admin),
+                admin,
                 seconds_left: judged.seconds_left,
                 held: self.held.contains(&node.name),
             }
