@@ -186,6 +186,40 @@ mod tests {
     }
 
     #[test]
+    fn another_slip_prolongs_the_blindness() {
+        let mut guard = ClockGuard::new([&PROBE]);
+        guard.pulse(at(0));
+        guard.pulse(at(1000));
+        let mut last = 1000;
+        while guard.since() == Some(at(1000)) && last < 60_000 {
+            last += 100;
+            guard.pulse(at(last));
+        }
+        let alone = last - 1000;
+        let mut guard = ClockGuard::new([&PROBE]);
+        guard.pulse(at(0));
+        guard.pulse(at(1000));
+        guard.pulse(at(5000));
+        for pulse in 1..alone / 100 {
+            guard.pulse(at(5000 + pulse * 100));
+            assert!(guard.reason().is_some(), "{pulse} of {alone}");
+        }
+    }
+
+    #[test]
+    fn a_changed_probe_is_discarded_anew_after_a_reload() {
+        let mut guard = ClockGuard::new([&PROBE]);
+        guard.pulse(at(0));
+        guard.pulse(at(1000));
+        for _ in 0..CLEAN_ROUNDS {
+            guard.note_result(&probe("node1"), 2);
+        }
+        assert!(!guard.discards(&probe("node1")));
+        guard.adopt(&ClockGuard::new([&PROBE]), 2, |_| false);
+        assert!(guard.discards(&probe("node1")), "its results were those of another probe");
+    }
+
+    #[test]
     fn a_reload_without_the_last_probe_that_is_discarded_ends_the_blindness() {
         let mut guard = ClockGuard::new([&PROBE]);
         guard.pulse(at(0));

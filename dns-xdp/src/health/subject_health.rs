@@ -172,6 +172,16 @@ mod tests {
         verdict
     }
 
+    #[test]
+    fn a_host_is_visible_if_one_probe_sees_it() {
+        let mut silent = verdict("+");
+        let unseen = Failure { reason: "timeout".to_owned(), visible: false };
+        silent.observe(Duration::ZERO, &Observation::Failure(unseen));
+        let check = HealthCheck { probes: vec![PROBE; 2], require: Require::All, families: FamilyRule::Each };
+        let seen = SubjectHealth::new(&check, &[&silent, &verdict("-")], None, Duration::ZERO);
+        assert!(seen.visible && !silent.visible());
+    }
+
     fn health(require: Require, results: &[&str]) -> Health {
         let check = HealthCheck { probes: vec![PROBE; results.len()], require, families: FamilyRule::Each };
         let verdicts: Vec<Verdict> = results.iter().map(|results| verdict(results)).collect();

@@ -89,6 +89,15 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_is_asked_as_no_other_target_is() {
+        let mut elsewhere = node("node1", 1);
+        let address = Ipv4Addr::new(192, 0, 2, 1).into();
+        elsewhere.health.probes[0].target = Some(Elsewhere { written: "monitor".to_owned(), address });
+        let check = of_witness(&[elsewhere]);
+        assert_eq!((&check.probes[0].kind, &check.probes[0].target), (&ProbeKind::Icmp, &None));
+    }
+
+    #[test]
     fn a_probe_goes_to_its_target_if_it_has_one() {
         let mut elsewhere = node("node1", 1);
         let address = Ipv4Addr::new(192, 0, 2, 1).into();

@@ -415,6 +415,28 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_probe_keeps_the_falls_of_its_subject() {
+        let flapping = Probe { rise_max: 16, ..probe(1, 2) };
+        let mut verdict = Verdict::new(&flapping);
+        course(&mut verdict, "+-++-++-");
+        let needed = verdict.rise_needed();
+        assert!(needed > 2, "it has fallen several times: {needed}");
+        assert_eq!(
+            verdict.changed(&Probe { timeout: flapping.timeout * 2, ..flapping }).rise_needed(),
+            needed
+        );
+    }
+
+    #[test]
+    fn a_success_ends_the_time_of_failing() {
+        let mut verdict = Verdict::new(&probe(3, 2));
+        course(&mut verdict, "+-");
+        assert_eq!(verdict.failing_since(), Some(Duration::from_secs(2)));
+        course(&mut verdict, "+");
+        assert_eq!(verdict.failing_since(), None);
+    }
+
+    #[test]
     fn as_many_failures_as_fall_put_a_node_down() {
         assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "+---"), [Up, Suspect, Suspect, Down]);
         assert_eq!(course(&mut Verdict::new(&probe(1, 2)), "+-"), [Up, Down]);

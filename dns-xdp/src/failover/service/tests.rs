@@ -209,3 +209,17 @@ fn a_member_that_an_operator_wants_up_comes_back_into_no_service_with_probes_of_
     assert!(frozen.frozen.is_some());
     assert_eq!(answers(&config, &frozen, "db"), [1], "its own probes have not passed");
 }
+
+#[test]
+fn the_soonest_end_of_a_doubt_decides_the_ttl_of_all_names_of_a_node() {
+    let config = with(apart(service("db", &["node1", "node2"])));
+    let doubted = |node, member| {
+        let members =
+            [Some(member), None].map(|seconds_left| MemberState { serving: Some(true), seconds_left });
+        let members = BTreeMap::from([("db".to_owned(), members.to_vec())]);
+        let first = NodeState { seconds_left: Some(node), ..UP };
+        let view = View { members, ..view(&[first, UP, UP, UP]) };
+        decide(&config.cluster, &config.failover, &view, None).answers.seconds_left[&0]
+    };
+    assert_eq!([doubted(4, 2), doubted(2, 4)], [2, 2]);
+}

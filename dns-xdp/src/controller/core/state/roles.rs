@@ -61,7 +61,7 @@ fn a_node_without_a_vote_confirms_no_fall() {
         tell("lb", round, &heard);
     }
     assert_eq!(tell("lb", 10, &heard), Effective::Up, "no quorum was heard since node1 began to fail");
-    tell("node2", 11, &heard);
+    assert_eq!(tell("node2", 11, &heard), Effective::Up, "one voter is no quorum");
     assert_eq!(tell("node3", 12, &heard), Effective::Down);
 }
 
@@ -122,4 +122,15 @@ fn beside_a_store_a_node_without_probes_comes_back_after_an_intent_and_after_a_r
         own,
         "servers with the earlier configuration still have votes about it"
     );
+}
+
+#[test]
+fn a_silent_node_without_a_vote_is_not_taken_off_the_quorum() {
+    let mut state = State::new(config(&with_a_load_balancer("quorum = false")), &Intents::new());
+    let all: &[&str] = &["node1", "node2", "node3"];
+    let lb: &[&str] = &["lb"];
+    state.set_peer_view(said(Mode::Joined, [[all, lb, lb]; 3]));
+    state.decide();
+    let quorum = state.decision().unwrap().quorum;
+    assert_eq!((quorum.visible, quorum.needed), (3, 2));
 }
