@@ -471,9 +471,9 @@ mod tests {
                 held.held_mut().hold(node, Hold::new(Timestamp::UNIX_EPOCH));
             }
             held.decide();
-            let text = "every node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
+            let text = "every probed node that is up is drained: drained nodes are answered; bring one back with `dns-xdp node auto`";
             assert_eq!(alarms(&drained), [text], "{family}");
-            let text = "every node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
+            let text = "every probed node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
             assert_eq!(alarms(&held), [text], "{family}");
         }
     }
