@@ -196,6 +196,12 @@ impl Ledger {
 
     /// Waits until everything is answered as configured: no node is out any more.
     fn settle(&mut self, load: &Load) -> Result<()> {
+        // A probe that began before a node came back may fail after that, and its failure may be the last that was
+        // needed.
+        let open = self.absences.iter().filter(|absence| absence.back.is_none());
+        if let Some(last) = open.map(|absence| absence.to).max() {
+            sleep((last + self.promise).saturating_duration_since(Instant::now()));
+        }
         let now = Instant::now();
         for (nth, Subject { own, answers, .. }) in subjects().iter().enumerate() {
             load.becomes(nth, now, RETURN_TIMEOUT, |answer| answers[answer] == *own).context("not back")?;
