@@ -68,8 +68,8 @@ pub const CHOICES: &[Choice] = &[
     },
     // EDNS.
     Choice {
-        what: "NSD explains errors",
-        reason: "extended errors are optional (RFC 8914)",
+        what: "NSD explains other errors than we do, and in words",
+        reason: "extended errors are optional (RFC 8914); we explain every refusal, by its code alone",
         difference: Answers(normalize::extended_errors),
     },
     Choice {

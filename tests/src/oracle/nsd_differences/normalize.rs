@@ -72,11 +72,13 @@ pub(super) fn question_of_errors(query: &Query, ours: &mut Meaning, theirs: &mut
     occurs
 }
 
-pub(super) fn extended_errors(_: &Query, _: &mut Meaning, theirs: &mut Meaning) -> bool {
+pub(super) fn extended_errors(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     const EXTENDED_ERROR: EdnsCode = EdnsCode::Unknown(15);
-    let Some(opt) = &mut theirs.edns else { return false };
-    let occurs = opt.option(EXTENDED_ERROR).is_some();
-    opt.options_mut().remove(EXTENDED_ERROR);
+    let (Some(our), Some(their)) = (&mut ours.edns, &mut theirs.edns) else { return false };
+    let occurs = our.option(EXTENDED_ERROR) != their.option(EXTENDED_ERROR);
+    for opt in [our, their] {
+        opt.options_mut().remove(EXTENDED_ERROR);
+    }
     occurs
 }
 
