@@ -73,6 +73,11 @@ pub const CHOICES: &[Choice] = &[
         difference: Answers(normalize::extended_errors),
     },
     Choice {
+        what: "we say over TCP how long a connection may be idle",
+        reason: "a client that asks keeps its connection (RFC 7828); NSD does not have the option",
+        difference: Answers(normalize::idle_timeout),
+    },
+    Choice {
         what: "NSD does not copy DO into BADVERS",
         reason: "it has to be copied (RFC 3225, section 3)",
         difference: Answers(normalize::dnssec_ok),

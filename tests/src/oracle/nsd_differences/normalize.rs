@@ -82,6 +82,15 @@ pub(super) fn extended_errors(_: &Query, ours: &mut Meaning, theirs: &mut Meanin
     occurs
 }
 
+pub(super) fn idle_timeout(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let (Some(our), Some(their)) = (&mut ours.edns, &theirs.edns) else { return false };
+    let occurs = our.option(EdnsCode::Keepalive).is_some() && their.option(EdnsCode::Keepalive).is_none();
+    if occurs {
+        our.options_mut().remove(EdnsCode::Keepalive);
+    }
+    occurs
+}
+
 pub(super) fn dnssec_ok(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let badvers = rcode(ours) == BADVERS && rcode(theirs) == BADVERS;
     let (Some(our), Some(their)) = (&ours.edns, &mut theirs.edns) else { return false };
