@@ -153,7 +153,7 @@ impl Cluster {
         let lease = Duration::from_secs(LEASES[random.usize(0..LEASES.len())]);
         let failback = Failback::ALL[random.usize(0..3)];
         // Servers are the first nodes. A further node may be without a vote.
-        let last_votes = nodes == servers || seed % 3 != 0;
+        let last_votes = nodes == servers || !seed.is_multiple_of(3);
         let file = config(nodes, probers, failback, last_votes);
         let mut members: Vec<Member> = (0..servers).map(|index| Member::new(index, file)).collect();
         let store = StoreModel::of(&members[0].documents);
