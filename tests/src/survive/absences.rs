@@ -87,7 +87,18 @@ fn judge(
         of_node.clone().any(|absence| absence.from <= from && absence.back.is_none_or(|back| to <= back))
     };
     let unexcused = (0..usize::BITS as usize).find(|node| missing & 1 << node != 0 && !is_excused(*node));
-    unexcused.map(|node| format!("node {} is not answered although nothing is wrong with it", node + 1))
+    unexcused.map(|node| {
+        let of_node = of_server().filter(|absence| absence.node == node && absence.to <= from);
+        let last = of_node.max_by_key(|absence| absence.to);
+        let since = last.map_or_else(String::new, |absence| {
+            let (began, ended) = (from - absence.to, to - absence.to);
+            format!(
+                ", from {began:.2?} to {ended:.2?} after its last absence, which took {:.2?}",
+                absence.to - absence.from
+            )
+        });
+        format!("node {} is not answered although nothing is wrong with it{since}", node + 1)
+    })
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ pub fn run(length: Length) -> Result<Row> {
         time.as_secs(),
         tally.text(),
         wrong.len(),
-        wrong.first().map(|what| format!(" ({what})")).unwrap_or_default(),
+        shown(&wrong),
         mebibytes(before.memory_kib),
         mebibytes(after.memory_kib),
         before.descriptors,
@@ -130,6 +130,13 @@ pub fn run(length: Length) -> Result<Row> {
         && (length == Length::Short || after.memory_kib <= allowed);
     let is_right = tally.is_clean() && wrong.is_empty() && left > 0;
     Ok(Row::new(16, result, is_right && is_flat && leak.is_none()))
+}
+
+/// The first faults, in brackets.
+fn shown(wrong: &[String]) -> String {
+    /// The most faults that are shown.
+    const MOST: usize = 5;
+    if wrong.is_empty() { String::new() } else { format!(" ({})", wrong[..wrong.len().min(MOST)].join("; ")) }
 }
 
 fn minutes() -> Result<Duration> {
@@ -196,12 +203,6 @@ impl Ledger {
 
     /// Waits until everything is answered as configured: no node is out any more.
     fn settle(&mut self, load: &Load) -> Result<()> {
-        // A probe that began before a node came back may fail after that, and its failure may be the last that was
-        // needed.
-        let open = self.absences.iter().filter(|absence| absence.back.is_none());
-        if let Some(last) = open.map(|absence| absence.to).max() {
-            sleep((last + self.promise).saturating_duration_since(Instant::now()));
-        }
         let now = Instant::now();
         for (nth, Subject { own, answers, .. }) in subjects().iter().enumerate() {
             load.becomes(nth, now, RETURN_TIMEOUT, |answer| answers[answer] == *own).context("not back")?;
