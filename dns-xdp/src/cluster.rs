@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub(crate) use address::NO_NODES;
 pub use address::SpecialAddress;
+pub(crate) use family::some_of;
 pub use family::{Family, FamilyRule};
 pub(crate) use family_part::FamilyPart;
 pub use kind::{
@@ -170,6 +171,11 @@ impl Node {
     /// that have it as `backup`.
     pub fn is_probed(&self) -> bool {
         !self.health.probes.is_empty()
+    }
+
+    /// Whether it is a name server or counts for the quorum.
+    pub fn is_server(&self) -> bool {
+        self.ns.is_some() || self.is_voter
     }
 
     /// Returns the address that probes are sent to: IPv4 if there is one.

@@ -69,6 +69,9 @@ pub struct Responder {
     runtime: Option<Runtime>,
 }
 
+/// The server closes a TCP connection after this time without a whole message, or without its answer being read.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The number that is added to the nice value of the responder's threads.
 const NICE: i32 = 5;
 

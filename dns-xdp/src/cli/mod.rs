@@ -46,7 +46,7 @@ use crate::store::{self, Loaded};
 use crate::unprivileged;
 
 /// Where the configuration is unless an option names another file.
-const USUAL_FILE: &str = "/etc/dns-xdp/dns-xdp.toml";
+const DEFAULT_FILE: &str = "/etc/dns-xdp/dns-xdp.toml";
 
 const EXAMPLE: &str = "\
 Example: dns-xdp check && dns-xdp doctor && systemctl enable --now dns-xdp && dns-xdp status
@@ -121,7 +121,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = USUAL_FILE)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
 }
 
@@ -199,8 +199,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 impl ConfigFile {
-    fn usual() -> Self {
-        ConfigFile { config: USUAL_FILE.into() }
+    fn default_file() -> Self {
+        ConfigFile { config: DEFAULT_FILE.into() }
     }
 
     fn load(&self, socket: Option<PathBuf>) -> Result<Config, ConfigError> {

@@ -269,12 +269,12 @@ fn wanted(NodeEntry { admin, reason, by, until, local, .. }: &NodeEntry) -> Stri
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn the_list_is_a_table() {
-        let node = NodeEntry {
+    /// `node1`, which alice has drained.
+    pub(in crate::cli) fn drained() -> NodeEntry {
+        NodeEntry {
             name: "node1".to_owned(),
             ipv4: Some(Ipv4Addr::new(192, 0, 2, 11)),
             ipv6: None,
@@ -290,7 +290,12 @@ mod tests {
             ephemeral: false,
             shared: false,
             local: false,
-        };
+        }
+    }
+
+    #[test]
+    fn the_list_is_a_table() {
+        let node = drained();
         let expected = "\
 NODE   IPV4        IPV6  NS   QUORUM  HEALTH  BACKUP       ADMIN  KEPT  REASON
 node1  192.0.2.11  -     ns1  yes     up      node2,node3  drain  file  by alice until 2026-03-01T12:00:00Z: kernel update

@@ -29,7 +29,7 @@ impl Zone {
     pub(super) fn run(self, client: &Client) -> anyhow::Result<()> {
         let Zone::Export { configured, config } = self;
         if configured {
-            let file = config.map_or_else(ConfigFile::usual, |config| ConfigFile { config });
+            let file = config.map_or_else(ConfigFile::default_file, |config| ConfigFile { config });
             let config = file.load(None)?;
             let title = format!("; {}, as {} configures it\n", config.zone.apex, file.config.display());
             return print(&(title + &zone_file(&healthy_zone(&config))));

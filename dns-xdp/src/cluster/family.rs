@@ -102,15 +102,11 @@ impl Cluster {
 
     /// Returns a warning about nodes that lack a family which other nodes have.
     pub(crate) fn family_warning(&self) -> Option<String> {
-        const MOST: usize = 3;
         let lacking = |family: Family| {
             let without = self.nodes.iter().filter(|node| node.address(family).is_none());
             let names: Vec<&str> = without.map(|node| node.name.as_str()).collect();
-            (!names.is_empty() && names.len() < self.nodes.len()).then(|| {
-                let more = names.len().saturating_sub(MOST);
-                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-                format!("no {family} address: {}{more}", names[..names.len().min(MOST)].join(", "))
-            })
+            (!names.is_empty() && names.len() < self.nodes.len())
+                .then(|| format!("no {family} address: {}", some_of(&names)))
         };
         let lacking: Vec<String> = Family::ALL.into_iter().filter_map(lacking).collect();
         (!lacking.is_empty()).then(|| {
@@ -120,5 +116,14 @@ impl Cluster {
                 lacking.join("; ")
             )
         })
+    }
+}
+
+/// Returns the first names of a list in words, and how many more there are.
+pub(crate) fn some_of(names: &[&str]) -> String {
+    const MOST: usize = 3;
+    match names.split_at_checked(MOST) {
+        Some((first, more @ [_, ..])) => format!("{} and {} more", first.join(", "), more.len()),
+        _ => names.join(", "),
     }
 }

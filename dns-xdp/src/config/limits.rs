@@ -25,11 +25,11 @@ ipv6 = "2001:db8::12"
 quorum = false
 "#;
 
-fn refusal(text: &str) -> String {
+pub(super) fn refusal(text: &str) -> String {
     Config::parse(text, Path::new("f")).expect_err(text).to_string()
 }
 
-fn warnings(text: &str) -> String {
+pub(super) fn warnings(text: &str) -> String {
     Config::parse(text, Path::new("f")).unwrap_or_else(|error| panic!("{error}")).warnings().join("\n")
 }
 

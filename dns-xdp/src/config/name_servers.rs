@@ -3,14 +3,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Config;
-use crate::cluster::{Family, Node};
+use crate::cluster::{Family, Node, some_of};
 
 /// The most name servers: as many as the root zone has. With a glue record each they fit a referral of 512 octets.
 const MANY: usize = 13;
 /// The longest answer over UDP for a client without EDNS, in octets (RFC 1035, section 2.3.4).
 const SHORT: usize = 512;
-/// The most names in one warning.
-const NAMED: usize = 3;
 
 impl Config {
     /// Returns warnings about the NS set of this configuration.
@@ -60,26 +58,24 @@ pub(super) fn changed(before: &Config, after: &Config) -> Option<String> {
         }
     }
     changes.extend(old.keys().filter(|ns| !new.contains_key(*ns)).map(|ns| format!("{ns} is gone")));
-    let more = changes.len().saturating_sub(NAMED);
-    changes.truncate(NAMED);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more changes") };
     let known: BTreeMap<&str, &str> = servers(before).map(|(node, ns)| (node.name.as_str(), ns)).collect();
     let renamed = servers(after).filter_map(|(node, ns)| {
         let known = known.get(node.name.as_str()).filter(|known| **known != ns)?;
         Some(format!("ns = \"{known}\" in [[node]] {}", node.name))
     });
     let renamed: Vec<String> = renamed.collect();
-    let keep = match renamed.len() {
-        0 => String::new(),
-        1..=NAMED => format!("; to keep the names, write {}", renamed.join(", ")),
-        more => {
-            format!("; to keep the names, write {} and so on, {more} in all", renamed[..NAMED].join(", "))
-        }
+    let keep = match &renamed[..] {
+        [] => String::new(),
+        renamed => format!("; to keep the names, write {}", listed(renamed)),
     };
     Some(format!(
-        "the name servers change: {}{more}; `dns-xdp delegation show` prints the records for the parent zone{keep}",
-        changes.join(", ")
+        "the name servers change: {}; `dns-xdp delegation show` prints the records for the parent zone{keep}",
+        listed(&changes)
     ))
+}
+
+fn listed(texts: &[String]) -> String {
+    some_of(&texts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// The nodes that are name servers, with the names of their name servers.
@@ -111,12 +107,10 @@ fn unreachable(servers: &[(&Node, &str)], family: Family) -> Option<String> {
     if private.is_empty() || addresses().all(|(_, address)| is_private(address)) {
         return None;
     }
-    let more = private.len().saturating_sub(NAMED);
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Some(format!(
-        "name servers with private {family} addresses ({}{more}) are beside some with public ones: a client outside \
+        "name servers with private {family} addresses ({}) are beside some with public ones: a client outside \
          reaches only a part of the name servers; write `ns = false` in the [[node]] of the private ones",
-        private[..private.len().min(NAMED)].join(", ")
+        some_of(&private)
     ))
 }
 

@@ -2,6 +2,7 @@
 use std::path::Path;
 
 use super::Config;
+use super::limits::{refusal, warnings};
 
 /// 3 nodes with all roles, from line 5 on in 3 lines each.
 const FILE: &str = r#"[zone]
@@ -21,10 +22,6 @@ ipv4 = "192.0.2.13"
 
 fn parse(text: &str) -> Config {
     Config::parse(text, Path::new("f")).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn refusal(text: &str) -> String {
-    Config::parse(text, Path::new("f")).expect_err(text).to_string()
 }
 
 /// The file with another node, which has these lines.
@@ -99,26 +96,25 @@ fn a_role_that_no_node_has_or_that_has_no_effect_is_refused_with_its_line() {
 
 #[test]
 fn an_ns_set_that_is_hard_to_reach_is_warned_of() {
-    let warned = |text: &str| parse(text).warnings().join("\n");
-    assert_eq!(warned(FILE), "");
+    assert_eq!(warnings(FILE), "");
     let alone = FILE.replace("ipv4 = \"192.0.2.12\"", "ipv4 = \"192.0.2.12\"\nns = false") + "ns = false\n";
-    assert!(warned(&alone).starts_with("node1 is the only name server"), "{}", warned(&alone));
-    let private = warned(&FILE.replace("192.0.2.12", "10.0.0.12"));
+    assert!(warnings(&alone).starts_with("node1 is the only name server"), "{}", warnings(&alone));
+    let private = warnings(&FILE.replace("192.0.2.12", "10.0.0.12"));
     assert!(private.contains("private ipv4 addresses (node2)"), "{private}");
     let all_private = FILE.replace("192.0.2.", "10.0.0.");
-    assert_eq!(warned(&all_private), "", "a cluster inside has clients inside");
+    assert_eq!(warnings(&all_private), "", "a cluster inside has clients inside");
     let unlisted = FILE.replace("ipv4 = \"192.0.2.12\"", "ipv4 = \"10.0.0.12\"\nns = false");
-    assert_eq!(warned(&unlisted), "");
+    assert_eq!(warnings(&unlisted), "");
     let node = |number: usize, ns: &str| {
         format!("[[node]]\nname = \"m{number}\"\nipv4 = \"192.0.2.{}\"\n{ns}", 100 + number)
     };
     let many = |count: usize, ns: &str| (1..=count).map(|number| node(number, ns)).collect::<String>();
-    assert_eq!(warned(&format!("{FILE}{}", many(10, ""))), "");
-    let text = warned(&format!("{FILE}{}", many(11, "")));
+    assert_eq!(warnings(&format!("{FILE}{}", many(10, ""))), "");
+    let text = warnings(&format!("{FILE}{}", many(11, "")));
     assert!(text.contains("14 name servers, more than 13"), "{text}");
-    assert_eq!(warned(&format!("{FILE}{}", many(11, "ns = false\n"))), "");
+    assert_eq!(warnings(&format!("{FILE}{}", many(11, "ns = false\n"))), "");
     let long = |number: usize| node(number, &format!("ns = \"{}{number}\"\n", "n".repeat(60)));
-    let text = warned(&format!("{FILE}{}", (1..=7).map(long).collect::<String>()));
+    let text = warnings(&format!("{FILE}{}", (1..=7).map(long).collect::<String>()));
     assert!(text.contains("has 620 octets, more than the 512"), "{text}");
 }
 

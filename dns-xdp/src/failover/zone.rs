@@ -49,8 +49,11 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         if let Some(ns) = &node.ns {
             let name_server = match settings.ns_addresses {
                 NsAddresses::Live => {
-                    let answering = Family::ALL.map(|family| server(config, answers, family, index));
-                    addresses(answering.each_ref().map(Option::as_slice), &families, false, usual)
+                    let servers = Family::ALL.map(|family| server(config, answers, family, index));
+                    match servers == answering {
+                        true => live.clone(),
+                        false => addresses(servers.each_ref().map(Option::as_slice), &families, false, usual),
+                    }
                 }
                 // A resolver keeps these addresses as long as the NS set, so it never has only the address of a dead
                 // server.

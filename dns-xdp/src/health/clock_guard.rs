@@ -135,6 +135,14 @@ mod tests {
         ProbeId::first(Subject::Node(node.to_owned()))
     }
 
+    /// A guard that is blind since 1 s.
+    fn blind() -> ClockGuard {
+        let mut guard = ClockGuard::new([&PROBE]);
+        guard.pulse(at(0));
+        guard.pulse(at(1000));
+        guard
+    }
+
     #[test]
     fn a_steady_rhythm_is_never_blind() {
         let mut guard = ClockGuard::new([&PROBE]);
@@ -174,9 +182,7 @@ mod tests {
 
     #[test]
     fn another_slip_begins_anew() {
-        let mut guard = ClockGuard::new([&PROBE]);
-        guard.pulse(at(0));
-        guard.pulse(at(1000));
+        let mut guard = blind();
         guard.note_result(&probe("node1"), 1);
         assert!(guard.pulse(at(2000)));
         guard.note_result(&probe("node1"), 1);
@@ -187,18 +193,14 @@ mod tests {
 
     #[test]
     fn another_slip_prolongs_the_blindness() {
-        let mut guard = ClockGuard::new([&PROBE]);
-        guard.pulse(at(0));
-        guard.pulse(at(1000));
+        let mut guard = blind();
         let mut last = 1000;
         while guard.since() == Some(at(1000)) && last < 60_000 {
             last += 100;
             guard.pulse(at(last));
         }
         let alone = last - 1000;
-        let mut guard = ClockGuard::new([&PROBE]);
-        guard.pulse(at(0));
-        guard.pulse(at(1000));
+        let mut guard = blind();
         guard.pulse(at(5000));
         for pulse in 1..alone / 100 {
             guard.pulse(at(5000 + pulse * 100));
@@ -208,9 +210,7 @@ mod tests {
 
     #[test]
     fn a_changed_probe_is_discarded_anew_after_a_reload() {
-        let mut guard = ClockGuard::new([&PROBE]);
-        guard.pulse(at(0));
-        guard.pulse(at(1000));
+        let mut guard = blind();
         for _ in 0..CLEAN_ROUNDS {
             guard.note_result(&probe("node1"), 2);
         }
@@ -221,9 +221,7 @@ mod tests {
 
     #[test]
     fn a_reload_without_the_last_probe_that_is_discarded_ends_the_blindness() {
-        let mut guard = ClockGuard::new([&PROBE]);
-        guard.pulse(at(0));
-        guard.pulse(at(1000));
+        let mut guard = blind();
         for _ in 0..CLEAN_ROUNDS {
             guard.note_result(&probe("node1"), 2);
         }

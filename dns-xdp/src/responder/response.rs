@@ -10,15 +10,18 @@ use hickory_proto::op::{Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
+use super::IDLE_TIMEOUT;
 use super::counters::{Rcode, Transport};
 use super::extended_error::{self, ExtendedError};
 use super::request::{Asked, OPTION_KEEPALIVE, Opt, Request};
-use super::tcp;
 use super::wire::{Outgoing, OutgoingOpt, Records, encode_name_servers};
 use crate::zone::{Lookup, Zone};
 
 /// Octets of the shortest NS record: owner, type, class, TTL, length, and a label followed by a pointer.
 const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
+
+/// The idle timeout as a client is told it: in units of 100 ms (RFC 7828, section 3.1).
+const IDLE_TIMEOUT_UNITS: u16 = (IDLE_TIMEOUT.as_millis() / 100) as u16;
 
 /// QTYPEs of zone transfers, IXFR and AXFR (RFC 1995, RFC 5936).
 const TRANSFERS: std::ops::RangeInclusive<u16> = 251..=252;
@@ -265,7 +268,7 @@ fn our_options(
     }
     // Over UDP the option has no meaning (RFC 7828, section 3.3.2).
     if asked.keepalive && transport == Transport::Tcp {
-        options.push((OPTION_KEEPALIVE, tcp::keepalive().to_be_bytes().to_vec()));
+        options.push((OPTION_KEEPALIVE, IDLE_TIMEOUT_UNITS.to_be_bytes().to_vec()));
     }
     options
 }

@@ -16,21 +16,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Transport;
-use super::{Exchange, stopped};
+use super::{Exchange, IDLE_TIMEOUT, stopped};
 
 /// The most connections at a time, over all addresses, if there are descriptors for them.
 pub(super) const CAPACITY: usize = 1024;
 
 /// Prefix lengths of IPv4 and IPv6. All addresses of such a prefix count as one client.
 const PREFIXES: [u8; 2] = [24, 56];
-
-/// The server closes a connection after this time without a whole message, or without its answer being read.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Returns the idle timeout in units of 100 ms, as a client is told it (RFC 7828, section 3.1).
-pub(super) fn keepalive() -> u16 {
-    const { (IDLE_TIMEOUT.as_millis() / 100) as u16 }
-}
 
 /// The pause after an error of `accept`, so that the loop does not spin without descriptors. Meanwhile the connection
 /// that was closed returns its descriptor.

@@ -100,29 +100,11 @@ fn intent(entry: &NodeEntry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::cluster::Admin;
 
     fn drained() -> (NodeEntry, NodeStatus) {
-        let entry = NodeEntry {
-            name: "node1".to_owned(),
-            ipv4: Some(Ipv4Addr::new(192, 0, 2, 11)),
-            ipv6: None,
-            ns: Some("ns1".to_owned()),
-            quorum: true,
-            apex: true,
-            health: "up".to_owned(),
-            backup: vec!["node2".to_owned()],
-            admin: Admin::Drain,
-            reason: Some("kernel update".to_owned()),
-            by: Some("alice".to_owned()),
-            until: Some("2026-03-01T12:00:00Z".parse().unwrap()),
-            ephemeral: false,
-            shared: true,
-            local: false,
-        };
+        let entry = NodeEntry { shared: true, ..super::super::tests::drained() };
         let status = NodeStatus {
             name: "node1".to_owned(),
             ipv4: entry.ipv4,
@@ -152,7 +134,7 @@ node1
   name server ns1
   quorum      counts
   apex        belongs to it
-  backup      node2
+  backup      node2, node3
   kept in     the store
   health      up, since 1h ago
   intent      drain, by alice, until 2026-03-01T12:00:00Z

@@ -14,6 +14,7 @@ use super::query::query;
 use super::rates::Answered;
 use super::shared::Shared;
 use super::status::{Surroundings, node_entries, service_entries, status};
+use crate::cluster::Node;
 use crate::config::Config;
 use crate::control::api::{Names, QueryAnswer, Stats, Status, StoreStatus};
 use crate::control::{Command, Refusal, RefusalKind};
@@ -228,7 +229,7 @@ fn followed_elsewhere(config: &Config, command: &Command) -> Option<Refusal> {
     let below = config.store.as_ref()?.skydns_follow.as_ref()?;
     let is_server = |name: &str| {
         let node = config.cluster.nodes.iter().find(|node| node.name.eq_ignore_ascii_case(name));
-        node.is_none_or(|node| node.ns.is_some() || node.is_voter)
+        node.is_none_or(Node::is_server)
     };
     let name = match command {
         // The keys make names. Servers come and go by command.

@@ -74,15 +74,15 @@ impl Job {
             Wanted::ReloadShared => {
                 let text = readable(read(source.path()))?;
                 let own = Box::new(source.reload(&in_force, text.clone())?);
-                let push = own.source.push(&text)?;
+                let push = own.source.push(&in_force, &text)?;
                 Ok(Prepared::Reload { push, own, text })
             }
             Wanted::Edit { change, ephemeral } => {
                 let text = if ephemeral { None } else { Some(readable(read(source.path()))?) };
-                Ok(proposal(source.change(&change, text.as_deref())?))
+                Ok(proposal(source.change(&in_force, &change, text.as_deref())?))
             }
             Wanted::Join(documents) => Ok(proposal(source.join(&in_force, Documents::clone(&documents))?)),
-            Wanted::Share(change) => source.share(&change).map(Prepared::Push),
+            Wanted::Share(change) => source.share(&in_force, &change).map(Prepared::Push),
         }
     }
 }

@@ -370,7 +370,7 @@ impl Core {
         };
         let own = (&*shared.server, shared.own.server.clone());
         let nodes = self.health.config().cluster.nodes.iter();
-        let nodes = nodes.filter(|node| node.ns.is_some() || node.is_voter).map(|node| node.name.as_str());
+        let nodes = nodes.filter(|node| node.is_server()).map(|node| node.name.as_str());
         Ok(shared.peers.call(&shared.seen, own, nodes, self.now.wall))
     }
 

@@ -166,10 +166,15 @@ impl Source {
     }
 
     /// Proposes a change to a node or service. The change is also made in the file, if the file's text is given.
-    pub(super) fn change(&self, change: &ClusterChange, file: Option<&str>) -> Result<Proposal, Refusal> {
+    pub(super) fn change(
+        &self,
+        in_force: &Config,
+        change: &ClusterChange,
+        file: Option<&str>,
+    ) -> Result<Proposal, Refusal> {
         let Edited { text, notes } = change.edit(&self.text)?;
         let config = self.parse(&text)?;
-        let warnings = config.warnings_beyond(&self.parse(&self.text)?);
+        let warnings = config.warnings_beyond(in_force);
         let source = Source { text, ..self.clone() };
         let mut proposal = Proposal { config, source, write: None, notes, warnings };
         if let Some(file) = file {
@@ -204,18 +209,18 @@ impl Source {
     }
 
     /// The documents to write to the store for a change of a node or service.
-    pub(super) fn share(&self, change: &ClusterChange) -> Result<Push, Refusal> {
+    pub(super) fn share(&self, in_force: &Config, change: &ClusterChange) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
         let Edited { text, mut notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;
         let config = self.checked(documents, &shared)?;
-        notes.extend(config.warnings_beyond(&self.parse(&self.text)?).iter().map(|text| as_note(text)));
+        notes.extend(config.warnings_beyond(in_force).iter().map(|text| as_note(text)));
         Ok(Push { writes: documents.writes(&shared), notes, ..Push::default() })
     }
 
     /// The documents to write to the store for the shared sections of the file's text, if it has any.
-    pub(super) fn push(&self, file: &str) -> Result<Push, Refusal> {
+    pub(super) fn push(&self, in_force: &Config, file: &str) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(file).map_err(invalid)?;
@@ -228,7 +233,7 @@ impl Source {
         let after = crate::store::documents::join(&shared);
         let config = self.checked(documents, &shared)?;
         let mut notes = differences(&before, &after);
-        notes.extend(config.warnings_beyond(&self.parse(&self.text)?).iter().map(|text| as_note(text)));
+        notes.extend(config.warnings_beyond(in_force).iter().map(|text| as_note(text)));
         let removed = Removed::between(&self.nodes, &config.cluster.nodes);
         Ok(Push { writes: documents.writes(&shared), notes, removed })
     }
@@ -303,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_added_is_in_force_and_in_the_file() {
-        let proposal = source(TEXT).change(&add("node4", 14), Some(TEXT)).unwrap();
+        let proposal = source(TEXT).change(&config(TEXT), &add("node4", 14), Some(TEXT)).unwrap();
         assert_eq!(names(&proposal), ["node1", "node2", "node3", "node4"]);
         assert_eq!(proposal.write.as_ref(), Some(&proposal.source.text));
         assert!(!proposal.config.cluster.nodes.iter().any(|node| proposal.source.ephemeral(node)));
@@ -312,11 +317,11 @@ mod tests {
 
     #[test]
     fn an_ephemeral_node_is_in_force_only_until_it_is_added_for_good_or_forgotten() {
-        let proposal = source(TEXT).change(&add("node4", 14), None).unwrap();
+        let proposal = source(TEXT).change(&config(TEXT), &add("node4", 14), None).unwrap();
         assert_eq!((names(&proposal).len(), &proposal.write), (4, &None));
         assert!(proposal.source.ephemeral(&proposal.config.cluster.nodes[3]));
 
-        let kept = proposal.source.change(&add("node4", 14), Some(TEXT)).unwrap();
+        let kept = proposal.source.change(&config(TEXT), &add("node4", 14), Some(TEXT)).unwrap();
         assert!(kept.write.is_some() && !kept.source.ephemeral(&kept.config.cluster.nodes[3]));
 
         let forgotten = proposal.source.reload(&proposal.config, TEXT.to_owned()).unwrap();
@@ -326,14 +331,14 @@ mod tests {
 
     #[test]
     fn a_node_that_the_file_does_not_have_cannot_be_changed_there() {
-        let added = source(TEXT).change(&add("node4", 14), None).unwrap().source;
+        let added = source(TEXT).change(&config(TEXT), &add("node4", 14), None).unwrap().source;
         let (name, ipv4) = ("node4".to_owned(), Some([192, 0, 2, 44].into()));
         let set = ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6: None });
-        let refusal = added.change(&set, Some(TEXT)).unwrap_err();
+        let refusal = added.change(&config(TEXT), &set, Some(TEXT)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Conflict);
         assert!(refusal.message.contains("repeat with --ephemeral"), "{refusal}");
         assert_eq!(
-            added.change(&set, None).unwrap().config.cluster.nodes[3].ipv4,
+            added.change(&config(TEXT), &set, None).unwrap().config.cluster.nodes[3].ipv4,
             Some([192, 0, 2, 44].into())
         );
     }
@@ -344,7 +349,7 @@ mod tests {
         let keys = ServiceKeys { nodes, ..ServiceKeys::default() };
         let add = ClusterChange::Service(ServiceChange::Add { name, keys });
         for (file, is_ephemeral) in [(Some(TEXT), false), (None, true)] {
-            let proposal = source(TEXT).change(&add, file).unwrap();
+            let proposal = source(TEXT).change(&config(TEXT), &add, file).unwrap();
             let [_, added] = &proposal.config.cluster.services[..] else { panic!("two services") };
             assert_eq!((added.name.as_str(), proposal.write.is_some()), ("cache", !is_ephemeral));
             assert_eq!(proposal.source.ephemeral_service(added), is_ephemeral);
@@ -352,14 +357,15 @@ mod tests {
         let unknown = vec!["nobody".to_owned()];
         let keys = ServiceKeys { nodes: unknown, ..ServiceKeys::default() };
         let set = ServiceChange::Set { name: "db".to_owned(), keys };
-        let refusal = source(TEXT).change(&ClusterChange::Service(set), Some(TEXT)).unwrap_err();
+        let refusal =
+            source(TEXT).change(&config(TEXT), &ClusterChange::Service(set), Some(TEXT)).unwrap_err();
         assert!(refusal.kind == RefusalKind::Invalid && refusal.message.contains("nobody"), "{refusal}");
     }
 
     #[test]
     fn edits_that_wait_in_the_file_stay_there_and_are_pointed_out() {
         let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
-        let proposal = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        let proposal = source(TEXT).change(&config(TEXT), &add("node4", 14), Some(&waiting)).unwrap();
         assert_eq!(proposal.config.cluster.nodes[2].ipv4, Some([192, 0, 2, 13].into()));
         let written = proposal.write.unwrap();
         assert!(written.contains("192.0.2.33") && written.contains("node4"), "{written}");
@@ -368,12 +374,12 @@ mod tests {
 
     #[test]
     fn what_we_write_ourselves_is_in_force_unless_it_has_edits_that_wait() {
-        let ephemeral = source(TEXT).change(&add("node5", 15), None).unwrap().source;
-        let added = ephemeral.change(&add("node4", 14), Some(TEXT)).unwrap();
+        let ephemeral = source(TEXT).change(&config(TEXT), &add("node5", 15), None).unwrap().source;
+        let added = ephemeral.change(&config(TEXT), &add("node4", 14), Some(TEXT)).unwrap();
         assert!(added.source.is_filed(added.write.as_ref().unwrap()) && !added.source.is_filed(TEXT));
 
         let waiting = TEXT.replace("192.0.2.13", "192.0.2.33");
-        let added = source(TEXT).change(&add("node4", 14), Some(&waiting)).unwrap();
+        let added = source(TEXT).change(&config(TEXT), &add("node4", 14), Some(&waiting)).unwrap();
         assert!(!added.source.is_filed(added.write.as_ref().unwrap()));
         let reloaded = added.source.reload(&added.config, waiting.clone()).unwrap();
         assert!(reloaded.source.is_filed(&waiting));
@@ -388,10 +394,11 @@ mod tests {
         let path = Path::new("f");
         let (source, _) =
             Source::new(path, Path::new("/run/f.sock"), local.to_owned(), Some(documents)).unwrap();
-        let pushed = source.push(&format!("{local}[failover]\nquorum = 1\n")).unwrap();
+        let push = |file: &str| source.push(&config(TEXT), file).unwrap();
+        let pushed = push(&format!("{local}[failover]\nquorum = 1\n"));
         assert!(pushed.writes.is_empty());
         assert!(pushed.notes[0].starts_with("[failover] of f differ from the store"), "{:?}", pushed.notes);
-        assert!(source.push(local).unwrap().notes.is_empty());
+        assert!(push(local).notes.is_empty());
     }
 
     #[test]
@@ -404,11 +411,11 @@ mod tests {
 
     #[test]
     fn a_change_that_makes_the_configuration_invalid_is_refused() {
-        let refusal = source(TEXT).change(&add("node4", 13), Some(TEXT)).unwrap_err();
+        let refusal = source(TEXT).change(&config(TEXT), &add("node4", 13), Some(TEXT)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Invalid);
         assert!(refusal.message.contains("192.0.2.13"), "{refusal}");
         let remove = ClusterChange::Node(NodeChange::Remove { name: "nobody".to_owned() });
-        let idle = source(TEXT).change(&remove, Some(TEXT)).unwrap();
+        let idle = source(TEXT).change(&config(TEXT), &remove, Some(TEXT)).unwrap();
         assert_eq!((idle.write, idle.notes.len()), (None, 1));
     }
 
@@ -463,7 +470,7 @@ mod tests {
             Source::new(path, Path::new("/run/f.sock"), local.to_owned(), Some(documents)).unwrap();
         let (_, shared) = split(&any).unwrap();
         let file = format!("{local}{}", crate::store::documents::join(&shared));
-        let notes = source.push(&file).unwrap().notes;
+        let notes = source.push(&config(TEXT), &file).unwrap().notes;
         assert!(notes.iter().any(|note| note.starts_with("warning: `families")), "{notes:?}");
     }
 

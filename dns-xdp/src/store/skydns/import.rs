@@ -282,6 +282,12 @@ port = 7000
     /// A case, the addresses of names, and the expected nodes and services.
     type Case = (&'static str, &'static [(&'static str, &'static [&'static str])], &'static [&'static str]);
 
+    fn assert_told(cases: &[Case], role: NodeRole) {
+        for (case, names, expected) in cases {
+            assert_eq!(&told(names, role), expected, "{case}");
+        }
+    }
+
     #[test]
     fn names_are_nodes_or_services_by_their_addresses() {
         let cases: &[Case] = &[
@@ -354,9 +360,7 @@ port = 7000
             ),
             ("nothing", &[], &["there is no address of a node among the keys"]),
         ];
-        for (case, names, expected) in cases {
-            assert_eq!(&told(names, NodeRole::Server), expected, "{case}");
-        }
+        assert_told(cases, NodeRole::Server);
     }
 
     #[test]
@@ -404,9 +408,7 @@ port = 7000
             ),
             ("nothing", &[], &["there is no address of a node among the keys"]),
         ];
-        for (case, names, expected) in cases {
-            assert_eq!(&told(names, NodeRole::Name), expected, "{case}");
-        }
+        assert_told(cases, NodeRole::Name);
     }
 
     #[test]
