@@ -29,7 +29,12 @@ fn main() -> anyhow::Result<()> {
         Toolchain::Custom(toolchain()?),
     )?;
     let directory = PathBuf::from(env::var("OUT_DIR")?);
-    ["responder", "stopwatch"].iter().try_for_each(|object| strip(&directory.join(object)))
+    let mut objects = ["responder", "stopwatch"].iter().map(|object| directory.join(object));
+    if env::var_os("AYA_BUILD_SKIP").is_some() {
+        // A check needs no objects, only files in their places.
+        return objects.try_for_each(|object| fs::write(object, "").map_err(anyhow::Error::new));
+    }
+    objects.try_for_each(|object| strip(&object))
 }
 
 /// Removes the debug information, which is three quarters of an object. The kernel reads types and lines from `.BTF` and

@@ -1,5 +1,6 @@
 //! Builds the programs of dns-xdp-testbed for the BPF target.
-use std::env;
+use std::path::PathBuf;
+use std::{env, fs};
 
 use aya_build::{Package, Toolchain, build_ebpf};
 
@@ -14,7 +15,13 @@ fn main() -> anyhow::Result<()> {
     build_ebpf(
         [Package { name: "dns-xdp-testbed", root_dir: "ebpf", ..Package::default() }],
         Toolchain::Custom(toolchain()?),
-    )
+    )?;
+    if env::var_os("AYA_BUILD_SKIP").is_some() {
+        // A check needs no objects, only files in their places.
+        let directory = PathBuf::from(env::var("OUT_DIR")?);
+        ["testbed", "load"].iter().try_for_each(|object| fs::write(directory.join(object), ""))?;
+    }
+    Ok(())
 }
 
 /// The channel of rust-toolchain.toml: the BPF linker uses the LLVM of that channel's rustc.

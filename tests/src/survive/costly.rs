@@ -1,6 +1,6 @@
 //! Row 17: the messages that cost most to read or to answer, over TCP and UDP at once, beside the probes.
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::gettid;
 
 use super::load::thousands;
-use super::stage::on_cluster;
+use super::stage::{FLOODER, on_cluster};
 use super::{Length, Row};
 use crate::bed::client::Udp;
 use crate::bed::cluster::Cluster;
@@ -23,8 +23,6 @@ use crate::oracle::frames::message::{IN, Message, Opt, name, option};
 use crate::oracle::frames::octets;
 
 const DNS_PORT: u16 = 53;
-/// The address of the flood, behind its own link.
-const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 /// The number of connections, each with one message under way.
 const CONNECTIONS: usize = 8;
 /// The time between two messages over UDP.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::load::thousands;
-use super::stage::on_cluster;
+use super::stage::{FLOODER, on_cluster};
 use super::{Length, Row};
 use crate::bed::client::Udp;
 use crate::bed::cluster::Cluster;
@@ -19,8 +19,6 @@ use crate::oracle::frames::message::{A, IN, Message, name};
 use crate::oracle::frames::{Checksum, Datagram};
 use crate::rng::Rng;
 
-/// The address of the flood, behind its own link.
-const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 /// An exempt client, and a client of the same prefix that is not exempt.
 const EXEMPT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 201));
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 202));

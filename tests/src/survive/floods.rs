@@ -12,7 +12,7 @@ use nix::unistd::gettid;
 use super::inquiry::Inquiry;
 use super::load::{Load, Pace, keep_on};
 use super::resources::Process;
-use super::stage::on_cluster;
+use super::stage::{FLOODER, on_cluster};
 use super::{Length, Row};
 use crate::bed::client::Tcp;
 use crate::bed::cluster::Cluster;
@@ -25,8 +25,6 @@ use crate::load::figures::{percent, rate};
 use crate::oracle::frames::message::{A, IN, Message, Opt, name, option};
 use crate::rng::Rng;
 
-/// The address of the flood.
-const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 /// The core of the flood; the cluster has the others.
 const CORE: usize = 0;
 /// QTYPE of all types, which only the responder answers.

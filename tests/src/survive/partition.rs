@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::inquiry::Inquiry;
 use super::load::{Load, Pace, Tally, thousands};
-use super::stage::on_cluster;
+use super::stage::{FLOODER, on_cluster};
 use super::{Length, Row};
 use crate::bed::cluster::Cluster;
 use crate::bed::node::Node;
@@ -58,7 +58,7 @@ struct Times {
     /// Rounds with a server that was delayed for long. It judged no node until it could trust its timers again. The
     /// bound does not hold for these rounds.
     blind: Vec<Duration>,
-    /// The longest time that the victim still answered while its cable was being pulled. It is part of the other times.
+    /// The longest time that the victim still answered while its cable was being pulled. It comes before the other times.
     pulled: Duration,
 }
 
@@ -75,7 +75,8 @@ impl Times {
             text += &format!(" ({} more while blind, up to {:.2} s)", self.blind.len(), worst.as_secs_f64());
         }
         if !self.pulled.is_zero() {
-            text += &format!(" (up to {:.2} s of it until the cable is out)", self.pulled.as_secs_f64());
+            text +=
+                &format!(" (up to {:.2} s before that until the cable is out)", self.pulled.as_secs_f64());
         }
         text
     }
@@ -162,10 +163,14 @@ fn blindness(cluster: &Cluster) -> Result<usize> {
 }
 
 /// The same while one core sends as much as it can to a server; returns the repair times, and the flood's rate.
+///
+/// The flood has a link of its own. On the clients' link its answers would come before theirs: a client would see a
+/// repair up to 0.1 s late.
 fn under_flood(cluster: &mut Cluster, pulse: &Load, rounds: u32) -> Result<(Times, (Tally, u64))> {
+    let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
     let server = &cluster.nodes[0];
     let own = Inquiry::addresses(server.ipv4(), &qname(0), vec![vec![server.ipv4()]], TTL);
-    let flood = Load::start(&cluster.client, vec![own], Pace { per_second: None, core: Some(0) })?;
+    let flood = Load::start(&flooder, vec![own], Pace { per_second: None, core: Some(0) })?;
     let start = Instant::now();
     let load = load(cluster)?;
     let clients = Clients { load: &load, pulse };
@@ -184,7 +189,8 @@ struct Clients<'a> {
 }
 
 /// Causes one fault, and waits until it is over. Returns how long the slowest server answered a dead address. If the fault
-/// is a pulled cable, the second time is how long the victim answered meanwhile: another program pulls the cable.
+/// is a pulled cable, the victim is dead from its last answer. The second time is how long it answered until then: another
+/// program pulls the cable, and the flood takes that program's core.
 fn strike(cluster: &mut Cluster, Clients { load, pulse }: Clients<'_>, blow: Blow) -> Result<[Duration; 2]> {
     await_health(load)?;
     if let Blow::Flaps(flaps) = blow {
@@ -205,7 +211,7 @@ fn strike(cluster: &mut Cluster, Clients { load, pulse }: Clients<'_>, blow: Blo
             let last = last.context("the victim never answered")?;
             pulled = last.saturating_duration_since(struck);
             victim.put_cable_back()?;
-            took
+            took.saturating_sub(pulled)
         }
         Blow::Death | Blow::Flaps(_) => {
             victim.kill_database()?;

@@ -202,7 +202,14 @@ impl Ledger {
     }
 
     /// Waits until everything is answered as configured: no node is out any more.
+    ///
+    /// An absence also has the time of the probes that began during it: they may fail after the node is back, and one of
+    /// these failures may be the last that a fall needs.
     fn settle(&mut self, load: &Load) -> Result<()> {
+        let open = self.absences.iter().filter(|absence| absence.back.is_none());
+        if let Some(last) = open.map(|absence| absence.to).max() {
+            sleep((last + self.promise).saturating_duration_since(Instant::now()));
+        }
         let now = Instant::now();
         for (nth, Subject { own, answers, .. }) in subjects().iter().enumerate() {
             load.becomes(nth, now, RETURN_TIMEOUT, |answer| answers[answer] == *own).context("not back")?;

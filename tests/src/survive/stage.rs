@@ -1,9 +1,14 @@
 //! The cluster that a row is played on.
+use std::net::{IpAddr, Ipv4Addr};
+
 use anyhow::Result;
 
 use crate::bed::cluster::Cluster;
 use crate::bed::plan::Plan;
 use crate::bed::run::Run;
+
+/// The address of a flood, behind a link of its own. On the clients' link it would hold up their queries and answers.
+pub const FLOODER: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200))];
 
 /// Builds and starts the cluster of `plan` and plays on it. It is always removed. After a failure the ends of its logs
 /// are shown.
