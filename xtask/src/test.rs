@@ -1,8 +1,9 @@
-//! `cargo xtask test`: unit, kernel, net, store, kernels and survive, each under its heading.
+//! `cargo xtask test`: unit, kernel, net, store, simulation, kernels and survive, each under its heading.
 //!
 //! The last line is `N passed, N failed`, over everything that ran. A part that cannot run counts as one failure.
-use std::io::{IsTerminal as _, stdout};
-use std::process::Command;
+use std::io::{self, IsTerminal as _, stdout};
+use std::process::{Command, Output};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
@@ -14,6 +15,10 @@ use crate::{kernels, setup};
 
 /// Modules of scenes that change the machine itself, and so run one at a time, without others beside them.
 const ALONE: [&str; 1] = ["scenes_install::"];
+
+/// The module of the simulation. It takes all cores for minutes and needs no clock.
+const SIMULATION: &str = "controller::simulation";
+const SIMULATION_TEST: [&str; 5] = ["test", "--workspace", "--lib", SIMULATION, "--"];
 
 /// The number of rows in the table of survive.
 const ROWS: std::ops::RangeInclusive<u8> = 1..=18;
@@ -29,6 +34,8 @@ pub(crate) enum Part {
     Net,
     /// The scenes of servers that share a store, in network namespaces
     Store,
+    /// Thousands of simulated histories, a part of unit
+    Simulation,
     /// The program, the daemon and its interfaces on other kernels, in QEMU machines
     Kernels,
     /// A steady load during faults: the survival table
@@ -81,7 +88,7 @@ impl Options {
 impl Part {
     fn setup(self) -> Result<()> {
         match self {
-            Part::Unit => setup::toolchain(),
+            Part::Unit | Part::Simulation => setup::toolchain(),
             Part::Kernel => setup::kernel(),
             Part::Net | Part::Store | Part::Survive => setup::network(),
             Part::Kernels => setup::emulation(),
@@ -93,7 +100,11 @@ impl Part {
         match self {
             Part::Unit => {
                 let mut command = command("cargo");
-                Ran::tests(command.args(["test", "--workspace", "--no-fail-fast", "--", colour()]))
+                command.args(["test", "--workspace", "--no-fail-fast", "--", colour()]);
+                if !alone {
+                    command.args(["--skip", SIMULATION]);
+                }
+                Ran::tests(&mut command)
             }
             Part::Kernel => ignored("kernel", 2, &[]),
             Part::Net => {
@@ -101,6 +112,7 @@ impl Part {
                 ignored("net", 2, &others).and(ignored("net", 1, &ALONE))
             }
             Part::Store => ignored("store", 2, &[]),
+            Part::Simulation => Ran::tests(command("cargo").args(SIMULATION_TEST).arg(colour())),
             Part::Kernels if alone => kernels(&options.which, kernels::Share::Everything),
             Part::Kernels => kernels(&kernels::COMMON.map(str::to_owned), kernels::Share::EachOnce),
             Part::Survive if options.long => match built("survive") {
@@ -132,6 +144,19 @@ impl Ran {
             return Ran::not_run(anyhow!("no test was run"));
         }
         Ran { counts: counts.of_run(result.is_ok()), error: result.err() }
+    }
+
+    /// Shows the output of a command that has printed the results of tests, and counts them.
+    fn of_output(output: io::Result<Output>) -> Ran {
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => return Ran::not_run(Error::new(error).context("cannot start the simulation")),
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        print!("{}{text}", String::from_utf8_lossy(&output.stderr));
+        let mut counts = Counts::default();
+        text.lines().for_each(|line| counts += Counts::of_line(line).unwrap_or_default());
+        Ran { counts: counts.of_run(output.status.success()), error: None }
     }
 
     fn not_run(error: Error) -> Ran {
@@ -185,32 +210,66 @@ pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<bool> {
     let ready: Vec<(Part, Result<()>)> = parts.into_iter().map(|part| (part, part.setup())).collect();
     heading("build");
     let built = build(part);
-    let mut total = Counts::default();
-    let (mut lines, mut failed) = (Vec::new(), Vec::new());
+    let mut summary = Summary::default();
+    let mut beside = None;
     for (part, ready) in ready {
+        if part == Part::Kernel && !alone && built.is_ok() {
+            beside = Some(thread::spawn(simulate));
+        }
         let name = format!("{part:?}").to_lowercase();
         heading(&name);
         let start = Instant::now();
         let ran = match (ready, &built) {
             (Err(error), _) => Ran::not_run(error),
             (Ok(()), Err(error)) => Ran::not_run(anyhow!("{error:#}")),
+            (Ok(()), Ok(()))
+                if part == Part::Simulation
+                    && let Some(simulation) = beside.take() =>
+            {
+                Ran::of_output(simulation.join().expect("no panic is possible there"))
+            }
             (Ok(()), Ok(())) => part.run(options, alone),
         };
+        summary.add(&name, ran, start.elapsed());
+    }
+    Ok(summary.close())
+}
+
+/// Runs the simulation at idle priority, beside the scenes, which mostly wait.
+fn simulate() -> io::Result<Output> {
+    command("chrt").args(["--idle", "0", "cargo"]).args(SIMULATION_TEST).arg(colour()).output()
+}
+
+/// The results of all parts.
+#[derive(Default)]
+struct Summary {
+    lines: Vec<String>,
+    failed: Vec<String>,
+    total: Counts,
+}
+
+impl Summary {
+    fn add(&mut self, name: &str, ran: Ran, took: Duration) {
         if let Some(error) = ran.error {
             println!("error: {error:#}");
         }
         let verdict = if ran.counts.failed == 0 { "passed" } else { "FAILED" };
-        lines.push(format!("{name:<8}{verdict}  {}  {}", seconds(start.elapsed()), ran.counts));
-        total += ran.counts;
-        failed.extend((ran.counts.failed > 0).then_some(name));
+        self.lines.push(format!("{name:<11}{verdict}  {}  {}", seconds(took), ran.counts));
+        self.total += ran.counts;
+        self.failed.extend((ran.counts.failed > 0).then(|| name.to_owned()));
     }
-    heading("summary");
-    println!("{}", lines.join("\n"));
-    if let [first, ..] = &failed[..] {
-        println!("failed: {}; run one part alone with `cargo xtask test {first}`", failed.join(", "));
+
+    /// Prints the results. Returns whether everything passed.
+    fn close(self) -> bool {
+        let Summary { lines, failed, total } = self;
+        heading("summary");
+        println!("{}", lines.join("\n"));
+        if let [first, ..] = &failed[..] {
+            println!("failed: {}; run one part alone with `cargo xtask test {first}`", failed.join(", "));
+        }
+        println!("{total}");
+        failed.is_empty()
     }
-    println!("{total}");
-    Ok(failed.is_empty())
 }
 
 fn heading(title: &str) {
