@@ -5,7 +5,7 @@
 //! nodes that fell. `zone` makes the zone of a decision; `nodata` computes how long the absence of a family may be
 //! cached. The health of nodes is in `health`.
 //!
-//! Servers do not talk to each other. They agree because the same states give the same answers, whatever happened
+//! Without a store, servers do not talk to each other. They agree because the same states give the same answers, whatever happened
 //! before. Only a server that is cut off ([`Decision::frozen`]) or has no healthy node uses its earlier answers.
 mod answers;
 mod families;

@@ -1,7 +1,7 @@
 //! The daemon and the command line of dns-xdp.
 //!
 //! All answers come from one value: [`zone::Zone`], the finished answers. Pure functions derive it, and it is published
-//! to both the program and the responder. Therefore they cannot disagree.
+//! to both the program and the responder. Therefore they agree, except for a moment during a change.
 //!
 //! ```text
 //!  probes ──► health (pure state machine) ─┐

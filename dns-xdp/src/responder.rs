@@ -125,8 +125,8 @@ impl Responder {
         Ok(responder)
     }
 
-    /// Answers on these addresses from now on. Binds new addresses. On addresses that are no longer wanted, answers the
-    /// queries that have arrived, then closes the sockets. Returns the addresses that cannot be bound; the next call
+    /// Answers on these addresses from now on. Binds new addresses. Closes the sockets of addresses that are no longer
+    /// wanted, after answering the queries that have arrived there. Returns the addresses that cannot be bound; the next call
     /// tries them again. Call it in the runtime.
     pub fn listen(&mut self, wanted: &[Listener]) -> Vec<(Listener, BindError)> {
         // Remove tasks that have ended since the last call.

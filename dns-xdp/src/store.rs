@@ -60,7 +60,7 @@ pub struct Entry {
 /// All keys below the prefix at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The revision: no later change is in the listing.
+    /// The store's revision that the listing shows. It has every change up to this revision, and none after.
     pub revision: Revision,
     /// The identifier of the store's cluster; `None`: it is not known.
     pub cluster: Option<u64>,

@@ -46,7 +46,7 @@ impl Rng {
         all.get(self.below(all.len() * 4 / 3 + 1)).copied()
     }
 
-    /// Between one octet and this many.
+    /// Returns 1 to `most` random octets.
     pub fn octets(&mut self, most: usize) -> Vec<u8> {
         (0..=self.below(most)).map(|_| self.next_number() as u8).collect()
     }

@@ -72,7 +72,7 @@ pub(super) enum Node {
     Failback(Name),
     /// Take a healthy node out of the answers, for maintenance
     #[command(
-        after_help = "Example: dns-xdp node drain node1 --reason 'kernel update' --for 2h --wait && reboot"
+        after_help = "Example: dns-xdp node drain node1 --reason 'kernel update' --for 2h --wait\n\nWithout a store, drain the node on every server before it goes down."
     )]
     Drain {
         #[command(flatten)]

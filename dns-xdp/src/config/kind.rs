@@ -134,9 +134,9 @@ fn wanted(section: &mut TableReader<'_>, usual: Kind) -> Option<Kind> {
         return Some(usual);
     }
     section.value("probe", |value| match value.as_str() {
-        Some(NO_PROBE) => {
-            Err(format!("is `{NO_PROBE}`, which is for one node: write it alone in its [node.health]"))
-        }
+        Some(NO_PROBE) => Err(format!(
+            "is `{NO_PROBE}`, which is allowed only in a node's [node.health], without other keys"
+        )),
         _ => field::one_of(value, &KINDS),
     })
 }

@@ -82,7 +82,7 @@ fn a_role_that_no_node_has_or_that_has_no_effect_is_refused_with_its_line() {
         ),
         (
             format!("{FILE}[health]\nprobe = \"none\"\n"),
-            "f:15: `probe` is `none`, which is for one node: write it alone in its [node.health]",
+            "f:15: `probe` is `none`, which is allowed only in a node's [node.health], without other keys",
         ),
         (
             format!("{FILE}[failover]\nquorum = 3\n")

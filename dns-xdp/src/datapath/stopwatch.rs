@@ -53,7 +53,7 @@ pub struct Stopwatch {
 pub enum Timed<'a> {
     /// The program that answers.
     Responder(&'a Unattached),
-    /// One of the steps to compare with, by the name of its program.
+    /// A reference step for comparison: the name of its program.
     Reference(&'a str),
 }
 

@@ -145,8 +145,9 @@ impl Answers {
             }
         }
         let left: BTreeSet<usize> = left.into_iter().collect();
+        let is_probed = |index: usize| cluster.nodes[index].is_probed();
         obeying.services = obeying.changed(cluster.members(), |group, kept| {
-            service::frozen(group, view, kept, &obeying.by_node, &left)
+            service::frozen(group, view, kept, &obeying.by_node, &left, is_probed)
         });
         obeying.families = frozen.families(&obeying, &whole);
         obeying

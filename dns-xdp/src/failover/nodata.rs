@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use crate::cluster::{APEX, Cluster, Family, Node};
 use crate::zone::Addresses;
 
-/// The families of each service's addresses while all nodes are healthy. The apex is one of the services.
+/// The families of each service's addresses while all nodes are healthy. The apex counts as a service here.
 pub(super) enum ServiceFamilies<'a> {
     /// All services have these families, which all nodes have.
     Alike(Vec<Family>),

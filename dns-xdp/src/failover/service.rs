@@ -55,7 +55,8 @@ pub(super) fn remaining(group: &Group, view: &View, kept: &[usize]) -> Vec<usize
 /// Returns the nodes that a service answers with while the answers are frozen.
 ///
 /// `kept` are the nodes of its previous answer. `by_node[i]` is the node that answers for node `i`, with the operator's
-/// intents applied. `left` are the nodes that answer for themselves and that no operator has taken out.
+/// intents applied. `left` are the nodes that answer for themselves and that no operator has taken out. `is_probed` tells
+/// whether a node has probes: a node without probes answers for no other.
 ///
 /// Members that an operator wants up are added. If an operator has taken out every node of the answer, the first group
 /// that is not empty answers. The groups are: members known to be healthy, members that were healthy before, backups of
@@ -66,6 +67,7 @@ pub(super) fn frozen(
     kept: &[usize],
     by_node: &[Option<usize>],
     left: &BTreeSet<usize>,
+    is_probed: impl Fn(usize) -> bool,
 ) -> Vec<usize> {
     let members = &group.members;
     let is_in = |index: &usize| view.nodes[*index].admin == Admin::Up;
@@ -109,10 +111,15 @@ pub(super) fn frozen(
     if !substitutes.is_empty() {
         return in_order(group.order, substitutes);
     }
-    // Node names are refused, except for nodes that an operator wants up.
+    // Node names are refused, except for nodes that an operator wants up, and for nodes without probes.
     let own: Vec<usize> = members.iter().copied().filter(|index| left.contains(index)).collect();
-    let others = left.iter().copied().take(1);
-    if own.is_empty() { others.collect() } else { in_order(group.order, own) }
+    if !own.is_empty() {
+        return in_order(group.order, own);
+    }
+    match left.iter().find(|&&index| is_probed(index)) {
+        Some(&other) => vec![other],
+        None => in_order(group.order, answering),
+    }
 }
 
 /// The healthy members and the healthy backups.

@@ -3,11 +3,12 @@
 //! A new kind of probe goes into these places:
 //! - here: its file, a `mod` line, and an arm in `probe()`;
 //! - `cluster/kind.rs`: its settings, in `ProbeKind`;
-//! - `cluster.rs`, if it has a password or is made once for all addresses;
-//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`;
+//! - `cluster.rs`: the re-export of its settings; more, if it has a password or is made once for all addresses;
+//! - `config/kind.rs`: `Kind`, `KINDS`, `KEYS`, `Kind::of` and `kind()`, with a file of its own below it for more than 2
+//!   keys;
 //! - `config/epoch.rs`; `config/documented.rs`: `KINDS`;
 //! - `privileges.rs`, if it needs a capability; `health/targets.rs`, if it suits a witness;
-//! - `doc/failover.md`, `doc/configuration.md`, `dist/dns-xdp.toml`;
+//! - `doc/failover.md`, `doc/configuration.md`, `doc/security.md`, `dist/dns-xdp.toml`, `CHANGELOG.md`;
 //! - `config/kind/tests.rs`, `tests/tests/net/scenes_probes.rs`.
 mod dns;
 mod exec;

@@ -69,8 +69,8 @@ pub enum Observation {
     },
     /// The node failed the probe.
     Failure(Failure),
-    /// The probe could not be made for this server's own reason (no file descriptor, no local address). This tells
-    /// nothing about the node and never counts as a failure.
+    /// This server could not make the probe (no file descriptor, no local address). This tells nothing about the node
+    /// and never counts as a failure.
     Inconclusive {
         /// Why this server could not make the probe.
         reason: String,

@@ -1,4 +1,5 @@
-//! Caches the loop's status for the pages. At most one question to the loop is under way, for any number of readers.
+//! Caches the loop's status for the pages. However many readers there are, at most one request to
+//! the loop is under way.
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

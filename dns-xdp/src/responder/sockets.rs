@@ -213,7 +213,7 @@ fn forget_path_mtu(socket: &Socket, endpoint: SocketAddr) -> io::Result<()> {
 }
 
 /// Makes the kernel deliver a connection when its first message arrives, or after [`SILENT_SECONDS`]. The message is
-/// then read at once. Before that the connection takes no place, so no newer connection can replace it.
+/// then read at once. Until then the connection does not count for the limit, so a newer one cannot displace it.
 fn await_message(socket: &Socket) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SILENT_SECONDS)
 }

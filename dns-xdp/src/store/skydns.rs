@@ -85,7 +85,7 @@ impl Cause {
             Cause::Unreadable => "whose value cannot be read",
             Cause::Alias => "whose host is a name",
             Cause::Text => "without a host",
-            Cause::Service => "with a port or for mail",
+            Cause::Service => "that are SRV or MX records (a port, or mail)",
             Cause::Address => "whose host no node can have",
             Cause::Name => "that are no host name of the zone",
             Cause::Shadowed => "with keys below them for the same name",
@@ -279,7 +279,7 @@ pub(in crate::store) mod tests {
         assert_eq!(
             ignored.to_string(),
             "3 whose value cannot be read (f), 1 whose host is a name (b), 1 without a host (c), \
-             2 with a port or for mail (d), 1 whose host no node can have (h), \
+             2 that are SRV or MX records (a port, or mail) (d), 1 whose host no node can have (h), \
              1 with keys below them for the same name (i)"
         );
     }

@@ -203,8 +203,8 @@ impl Ledger {
 
     /// Waits until everything is answered as configured: no node is out any more.
     ///
-    /// An absence also has the time of the probes that began during it: they may fail after the node is back, and one of
-    /// these failures may be the last that a fall needs.
+    /// An absence ends later than the node's return. A probe that began before the return may still fail. Its failure may
+    /// be the one that completes a fall.
     fn settle(&mut self, load: &Load) -> Result<()> {
         let open = self.absences.iter().filter(|absence| absence.back.is_none());
         if let Some(last) = open.map(|absence| absence.to).max() {

@@ -1,7 +1,7 @@
 //! The order of the modules of a crate: each imports only from the layers below its own.
 //!
-//! It reads tokens, not types: it finds paths that begin with `crate::`, or with as many `super::` as lead to the
-//! crate's root. Test code counts too. Paths in comments and in strings do not.
+//! It reads tokens, not types: it finds paths that begin with `crate::`, or with enough `super::` to reach the crate's
+//! root. Test code counts too. Paths in comments and in strings do not.
 use std::collections::BTreeSet;
 use std::path::Path;
 

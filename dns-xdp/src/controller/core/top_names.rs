@@ -16,7 +16,7 @@ const FORGOTTEN: f64 = 0.05;
 /// The wanted number of samples per second: a little more than 1/3 of the program's ring.
 const SAMPLES_PER_SECOND: f64 = 128.0;
 
-/// How often each name was asked, in queries. Older queries count less.
+/// The number of queries for each name. Older queries count less.
 #[derive(Debug, Default)]
 pub(super) struct TopNames {
     counts: HashMap<String, f64>,

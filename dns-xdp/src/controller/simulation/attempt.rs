@@ -7,7 +7,7 @@ use crate::cluster::Family;
 use crate::health::schedule::Schedule;
 use crate::health::{CLEAN_ROUNDS, Failure, Health, Observation, Pace, ProbeId, Subject, Target};
 
-/// The number of results of each probe since a server was held up.
+/// Counts each probe's results after its server was held up.
 #[derive(Debug, Default)]
 pub(super) struct HeldUp {
     heard: BTreeMap<ProbeId, u32>,

@@ -113,7 +113,8 @@ impl Frozen<'_> {
         let other = |group: usize, before: &[usize], now: &[usize]| {
             let before: Vec<usize> = before.iter().filter_map(|&node| part.place(node)).collect();
             let group = &part.cluster().members().groups()[group];
-            let other = service::frozen(group, &part_view, &before, &by_node, &left);
+            let is_probed = |place: usize| part.cluster().nodes[place].is_probed();
+            let other = service::frozen(group, &part_view, &before, &by_node, &left, is_probed);
             let other: Arc<[usize]> = other.iter().map(|&place| part.places()[place]).collect();
             let now = now.iter().filter(|node| part.place(**node).is_some());
             (!now.eq(&*other)).then_some(other)

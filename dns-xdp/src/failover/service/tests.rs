@@ -176,6 +176,12 @@ fn frozen_answers_of_a_service_are_those_that_an_operator_wants_up_where_the_nod
         [4],
         "no member is wanted up: another node is better than none"
     );
+    config.cluster.nodes[2].health.probes.clear();
+    let unprobed = NodeState { visible: false, ..UP };
+    let before = probed(&config, &[true, true], &[REFUSES, TAKEN_OUT, unprobed, TAKEN_OUT], None);
+    let alone = probed(&config, &[false, false], &[out, SILENT, unprobed, SILENT], Some(&before));
+    assert!(alone.frozen.is_some());
+    assert_eq!(answers(&config, &alone, "db"), [1], "a node without probes answers for no other");
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Share {
         }
     }
 
-    /// Whether a check is in the share, by its place among the checks of its kind.
+    /// Whether the share has the check at this `place` in the list of its kind.
     pub fn has(self, place: usize) -> bool {
         place % self.parts == self.part - 1
     }
