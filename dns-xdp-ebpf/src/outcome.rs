@@ -125,7 +125,7 @@ outcomes! {
     Trailing = "trailing" => Pass;
     /// A name outside the zone.
     ForeignName = "foreign-name" => Pass;
-    /// A name in the zone that only the responder answers.
+    /// A name in the zone, or a type of it, that only the responder answers.
     Reserved = "reserved" => Pass;
     /// The frame has no room for the answer, neither in front nor at its tail.
     NoRoom = "no-room" => Pass;

@@ -101,6 +101,9 @@ fn read<'h, P: Packet, H: Host>(
             // The sum comes first; otherwise the verifier follows it once for each way through the labels.
             let sum = question.name.sum(frame()).or_refuse(Outcome::Name)?;
             question.name.below(frame(), &head.apex, usize::from(head.apex_length))?;
+            if head.misses_go_up != 0 {
+                return Outcome::Reserved.refuse();
+            }
             (negative(head, Rcode::NxDomain)?, sum)
         }
     };
@@ -146,6 +149,7 @@ fn entry_records<'h, H: Host>(
         (qtype::A, 1, _) if entry.ipv4 != 0 => Ok(Records::One(entry)),
         (qtype::A, 1.., _) => Ok(Records::A(entry, members(Version::V4)?)),
         (qtype::AAAA, _, 1..) => Ok(Records::Aaaa(entry, members(Version::V6)?)),
+        _ if entry.types.may_have(qtype) => Outcome::Reserved.refuse(),
         _ => negative(head, Rcode::NoError),
     }
 }

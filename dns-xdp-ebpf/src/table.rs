@@ -1,21 +1,25 @@
 //! The contract between kernel and userspace: the contents, sizes and names of the maps.
 //!
 //! Userspace writes each table before the program reads it, and then only replaces it as a whole. The names, the zone's
-//! head and the addresses are here. The protection against floods is in `flood_policy`, rates are in `limit`. Nothing
-//! here reads or writes a packet.
+//! head and the addresses are here. The protection against floods is in `flood_policy`, rates are in `limit`, VLAN tags
+//! in `tags`, sets of types in `types`. Nothing here reads or writes a packet.
 
 mod flood_policy;
 pub mod limit;
+mod tags;
+mod types;
 
 use core::net::IpAddr;
 use core::num::NonZero;
 
 pub use self::flood_policy::{EXEMPT_MAX, FloodPolicy, Prefix, SECRETS_MAX, Secret};
+pub use self::tags::Tags;
+pub use self::types::Types;
 use crate::checksum::Sum;
 use crate::verifier::element;
 
 /// Version of every layout in this module. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;
 
 /// The zone's head: an array of maps whose one inner map holds one [`ZoneHeader`]. Userspace publishes a zone by
 /// replacing the inner map. That is one pointer, so each packet sees the old zone or the new one.
@@ -98,7 +102,8 @@ pub struct NameEntry {
     pub ipv4: u32,
     /// Folded sum of the name.
     pub name_sum: u16,
-    _reserved: u16,
+    /// The types that only the responder has for the name.
+    pub types: Types,
     /// The first words of the name.
     pub name: [u64; ENTRY_WORDS],
 }
@@ -139,7 +144,7 @@ impl NameEntry {
         ttl: 0,
         ipv4: 0,
         name_sum: 0,
-        _reserved: 0,
+        types: Types::NONE,
         name: [0; ENTRY_WORDS],
     };
 }
@@ -314,7 +319,8 @@ pub struct ZoneHeader {
     pub soa_length: u16,
     /// Folded sum of the SOA record.
     pub soa_sum: u16,
-    _reserved: u16,
+    /// Whether queries for names that are not in the table go up, because the zone has a wildcard; 0: they do not.
+    pub misses_go_up: u16,
     /// The protection against floods.
     pub flood_policy: FloodPolicy,
     /// The apex.
@@ -353,7 +359,7 @@ impl ZoneHeader {
             apex_length: u16::from(apex_length),
             soa_length: soa.len() as u16,
             soa_sum: Sum::ZERO.add_bytes(soa).fold(),
-            _reserved: 0,
+            misses_go_up: 0,
             flood_policy: FloodPolicy::NONE,
             apex: *apex,
             soa: words,
@@ -393,37 +399,6 @@ pub struct Lease {
     pub deadline: u64,
     /// Seconds since 1970 when the lease was renewed. New cookies have this time.
     pub seconds: u64,
-}
-
-/// The VLAN tags in front of an IP packet: 16 bits for each of up to two tags, the outer tag in the lower bits. A tag's
-/// 12 low bits are its VLAN id; of the next 2 bits, the lower marks 802.1Q, and the higher 802.1ad. A tag with the id 0
-/// has only a priority (IEEE 802.1Q, 9.6). It does not count, wherever it stands: Linux takes it off, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(transparent)]
-pub struct Tags(pub u32);
-
-impl Tags {
-    /// No tag.
-    pub const NONE: Tags = Tags(0);
-    /// Octets of a tag.
-    pub const LENGTH: usize = 4;
-    /// Tags that are read.
-    pub const MAX: usize = 2;
-    const VLAN_ID: u16 = 0x0fff;
-    const DOT1Q: u32 = 0x1000;
-    const DOT1AD: u32 = 0x2000;
-
-    /// Returns these tags with one more behind them. `control` is the tag's control information in the machine's order.
-    #[inline(always)]
-    pub const fn with(self, is_dot1ad: bool, control: u16) -> Tags {
-        let vlan = control & Tags::VLAN_ID;
-        if vlan == 0 {
-            return self;
-        }
-        let kind = if is_dot1ad { Tags::DOT1AD } else { Tags::DOT1Q };
-        let tag = kind | vlan as u32;
-        Tags(if self.0 == 0 { tag } else { self.0 | tag << 16 })
-    }
 }
 
 /// A served address on an interface.
@@ -586,11 +561,11 @@ macro_rules! bytes {
 }
 
 bytes!(NameEntry, it =>
-    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4], [it.name_sum, it._reserved], it.name);
+    [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4], [it.name_sum, it.types.bits()], it.name);
 bytes!(NameOverflow, it =>
     [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
 bytes!(ZoneHeader, it =>
-    [it.seed], [it.bank_start, it.bank_slots, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it._reserved],
+    [it.seed], [it.bank_start, it.bank_slots, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it.misses_go_up],
     [it.flood_policy.answers.interval, it.flood_policy.answers.tolerance, it.flood_policy.fallback.interval, it.flood_policy.fallback.tolerance],
     [it.flood_policy.fallback_penalty, it.flood_policy.fallback_share],
     [it.flood_policy.slip, it.flood_policy.cookie_option], [it.flood_policy.secret_count], it.flood_policy.secrets.iter().flat_map(|secret| secret.0), it.flood_policy.masks,

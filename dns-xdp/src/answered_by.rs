@@ -38,6 +38,12 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
         }
         _ => {}
     }
+    if zone.records().alias(qname).is_some() {
+        return AnsweredBy::Responder("the program follows no alias");
+    }
+    if zone.has_wildcard() && zone.addresses(qname).is_none() {
+        return AnsweredBy::Responder("the program knows no wildcards");
+    }
     match zone.addresses(qname) {
         Some(addresses) if addresses.refused => AnsweredBy::Responder("the program refuses nothing"),
         Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
@@ -47,6 +53,9 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
             if addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max) > ADDRESSES_MAX =>
         {
             AnsweredBy::Responder("the name has more addresses than the program answers")
+        }
+        addresses if is_negative(addresses, qtype) && zone.records().types(qname).may_have(qtype.into()) => {
+            AnsweredBy::Responder("the program does not have the records of this type")
         }
         addresses if zone.soa_octets() > SOA_MAX && is_negative(addresses, qtype) => {
             AnsweredBy::Responder("the SOA record is longer than the program holds")

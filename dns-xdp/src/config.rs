@@ -1,7 +1,7 @@
 //! The checked configuration that the daemon runs with. Every default is written once, in `config/spec.rs`.
 //!
 //! `spec`, `kind` and `store` read the sections with `table_reader` and `field`. `check` finds values that contradict
-//! each other. `edit` and `sync_members` change a file's text, `diff` compares two texts, and `shared` splits a text
+//! each other; `record` does both for static records. `edit` and `sync_members` change a file's text, `diff` compares two texts, and `shared` splits a text
 //! into documents. `name_servers` warns about the NS set. Nothing here watches the file or reads a store.
 mod check;
 mod diagnostic;
@@ -17,6 +17,7 @@ mod kind;
 #[cfg(test)]
 mod limits;
 mod name_servers;
+mod record;
 mod resolve;
 #[cfg(test)]
 mod roles;
@@ -33,6 +34,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_proto::rr::Name;
@@ -42,6 +44,7 @@ pub use crate::cluster::AllDown;
 use crate::cluster::Cluster;
 use crate::flood_limits::FloodLimits;
 use crate::pin_directory;
+use crate::records::Records;
 
 use self::shared::{Documents, Revision};
 
@@ -70,6 +73,8 @@ pub struct Config {
     pub failover: Failover,
     /// Nodes and services.
     pub cluster: Cluster,
+    /// The static records. No failover changes them.
+    pub records: Arc<Records>,
     /// The control socket, and the files that keep the daemon's state.
     pub control: Control,
     /// The address of the Prometheus listener; `None`: it is off.
@@ -134,7 +139,7 @@ impl Config {
     }
 
     /// Returns a number that is equal on servers with the same configuration, and never 0. With a store, it is the low
-    /// 32 bits of the documents' revision. Without a store, it is a hash of zone, nodes, services, health and failover.
+    /// 32 bits of the documents' revision. Without a store, it is a hash of zone, nodes, services, records, health and failover.
     /// The hash does not depend on version or machine.
     pub fn epoch(&self) -> u32 {
         match self.revision {
@@ -159,6 +164,7 @@ impl Config {
         let mut warnings = self.quorum_warnings();
         warnings.extend(special_use(&self.zone.apex));
         warnings.extend(self.name_server_warnings());
+        warnings.extend(record::warnings(self));
         warnings.extend(self.cluster.family_warning());
         warnings.extend(self.cluster.family_rule_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));

@@ -4,16 +4,20 @@
 //! [`Zone::lookup`] defines the zone's meaning. The responder encodes its result, and the kernel's table gives the same
 //! answers.
 mod file;
+mod lookup;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 
-use dns_xdp_ebpf::table::{self, FloodPolicy};
-use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, SOA};
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use dns_xdp_ebpf::table::FloodPolicy;
+use hickory_proto::rr::rdata::{NS, SOA};
+use hickory_proto::rr::{Name, RData, Record};
 
 pub use file::zone_file;
+pub use lookup::{CHAIN_MAX, Lookup};
+
+use crate::records::{RecordSet, Records, is_wildcard};
 
 /// SOA timers in seconds, as Zonemaster recommends. No secondary uses them, because there is no zone transfer.
 const REFRESH_SECONDS: i32 = 14_400;
@@ -28,7 +32,11 @@ pub struct Zone {
     negative_ttl_seconds: u32,
     ns_ttl_seconds: u32,
     name_servers: Vec<Name>,
+    /// Every name that exists.
     names: BTreeMap<Name, Addresses>,
+    /// The static records. Successive zones share them.
+    records: Arc<Records>,
+    has_wildcard: bool,
     flood_policy: FloodPolicy,
     encoded_name_servers: Derived,
 }
@@ -108,31 +116,28 @@ impl Addresses {
         collected
     }
 
+    /// Takes the addresses of a static RRset. All of them are answered, because an RRset is a whole (RFC 2181, section
+    /// 5).
+    fn add_static(&mut self, set: &RecordSet) {
+        let addresses = set.data.iter().filter_map(RData::ip_addr);
+        let found = Addresses::new(set.ttl_seconds, addresses);
+        if found.iter().next().is_none() {
+            return;
+        }
+        let (ipv4, ipv6) = (std::mem::take(&mut self.ipv4), std::mem::take(&mut self.ipv6));
+        *self = Addresses {
+            ipv4: if found.ipv4.is_empty() { ipv4 } else { found.ipv4 },
+            ipv6: if found.ipv6.is_empty() { ipv6 } else { found.ipv6 },
+            rotate: true,
+            ..Addresses::new(set.ttl_seconds, [])
+        };
+    }
+
     /// Returns all addresses, IPv4 first.
     pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let ipv4 = self.ipv4.iter().copied().map(IpAddr::V4);
         ipv4.chain(self.ipv6.iter().copied().map(IpAddr::V6))
     }
-}
-
-/// The zone's answer to a question of class IN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// An RRset, and the addresses for the additional section.
-    Found {
-        /// The records; never empty. Owner names are the zone's, in lower case.
-        answers: Vec<Record>,
-        /// Glue of name servers (RFC 9471).
-        additionals: Vec<Record>,
-    },
-    /// The name exists, the type does not (RFC 2308, section 2.2).
-    NoData,
-    /// The name does not exist, nor anything below it (RFC 8020).
-    NxDomain,
-    /// The name exists, but is refused at present.
-    Refused,
-    /// The name is not at or below the apex.
-    NotInZone,
 }
 
 /// Returns the octets of an SOA record in a negative answer. Its owner is a pointer and its names are not compressed
@@ -152,26 +157,48 @@ impl Zone {
         let minimum = negative_ttl_seconds;
         let mname = name_servers.first().cloned().expect("a zone has a name server");
         let soa = SOA::new(mname, contact, serial, REFRESH_SECONDS, RETRY_SECONDS, EXPIRE_SECONDS, minimum);
-        let mut all: BTreeMap<Name, Addresses> = BTreeMap::new();
-        all.entry(apex.clone()).or_default();
-        for (name, addresses) in names {
-            let mut above = name.base_name();
-            while apex.zone_of(&above) && above != apex {
-                all.entry(above.clone()).or_default();
-                above = above.base_name();
-            }
-            all.insert(name, addresses);
-        }
-        Zone {
+        let mut zone = Zone {
+            names: BTreeMap::from([(apex.clone(), Addresses::default())]),
             apex,
             soa,
             negative_ttl_seconds,
             ns_ttl_seconds,
             name_servers,
-            names: all,
+            records: Arc::default(),
+            has_wildcard: false,
             flood_policy: FloodPolicy::NONE,
             encoded_name_servers: Derived::default(),
+        };
+        for (name, addresses) in names {
+            zone.add_above(&name);
+            zone.has_wildcard |= is_wildcard(&name);
+            zone.names.insert(name, addresses);
         }
+        zone
+    }
+
+    /// Adds the empty non-terminals above a name.
+    fn add_above(&mut self, name: &Name) {
+        let mut above = name.base_name();
+        while self.apex.zone_of(&above) && above != self.apex {
+            self.names.entry(above.clone()).or_default();
+            above = above.base_name();
+        }
+    }
+
+    /// Returns the zone with these static records. Their addresses replace those of the same names.
+    #[must_use]
+    pub fn with_records(mut self, records: Arc<Records>) -> Self {
+        for owner in records.owners() {
+            self.add_above(owner);
+            self.has_wildcard |= is_wildcard(owner);
+            let addresses = self.names.entry(owner.clone()).or_default();
+            for set in records.at(owner) {
+                addresses.add_static(set);
+            }
+        }
+        self.records = records;
+        self
     }
 
     /// Returns the zone with this protection against floods.
@@ -220,6 +247,16 @@ impl Zone {
         self.names.get(name)
     }
 
+    /// Returns the static records.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Whether a name of the zone is a wildcard (RFC 4592). A name that does not exist may then have an answer.
+    pub fn has_wildcard(&self) -> bool {
+        self.has_wildcard
+    }
+
     /// Returns the SOA record, for queries of type SOA.
     pub fn soa(&self) -> Record {
         Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
@@ -228,7 +265,7 @@ impl Zone {
     /// Returns the SOA record of a negative answer about `qname` (in lower case). Its TTL and its MINIMUM say how long
     /// caches may keep the answer (RFC 2308, section 5).
     pub fn negative_soa(&self, qname: &Name) -> Record {
-        let own = self.names.get(qname).and_then(|addresses| addresses.nodata_ttl_seconds);
+        let own = self.source(qname).and_then(|source| source.addresses.nodata_ttl_seconds);
         let ttl = own.map_or(self.negative_ttl_seconds, |own| own.min(self.negative_ttl_seconds));
         let mut soa = self.soa.clone();
         soa.minimum = ttl;
@@ -238,34 +275,6 @@ impl Zone {
     /// Returns the octets of the SOA record in a negative answer; see [`soa_octets`].
     pub fn soa_octets(&self) -> usize {
         soa_octets(&self.soa)
-    }
-
-    /// Returns the answer to `qname` (in lower case) and `qtype`. `turn` is the query's [`table::turn`].
-    pub fn lookup(&self, qname: &Name, qtype: RecordType, turn: u32) -> Lookup {
-        if !self.apex.zone_of(qname) {
-            return Lookup::NotInZone;
-        }
-        let Some(addresses) = self.names.get(qname) else {
-            return Lookup::NxDomain;
-        };
-        let apex = *qname == self.apex;
-        let answers = match qtype {
-            RecordType::A | RecordType::AAAA if addresses.refused => return Lookup::Refused,
-            RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, turn),
-            RecordType::SOA if apex => vec![self.soa()],
-            RecordType::NS if apex => {
-                let answers = self.ns_records();
-                let additionals = self.glue(turn);
-                return Lookup::Found { answers, additionals };
-            }
-            // A HINFO replaces all records of the name (RFC 8482, section 4.2).
-            RecordType::ANY => {
-                let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
-                vec![Record::from_rdata(qname.clone(), self.negative_ttl_seconds, RData::HINFO(hinfo))]
-            }
-            _ => return Lookup::NoData,
-        };
-        if answers.is_empty() { Lookup::NoData } else { Lookup::Found { answers, additionals: Vec::new() } }
     }
 
     fn ns_records(&self) -> Vec<Record> {
@@ -281,24 +290,9 @@ impl Zone {
             if let Some(addresses) = self.names.get(server)
                 && !addresses.refused
             {
-                for rtype in [RecordType::A, RecordType::AAAA] {
-                    records.extend(address_records(server, addresses, rtype, turn));
-                }
+                records.extend(lookup::all_addresses(server, addresses, turn));
             }
         }
         records
     }
-}
-
-fn address_records(owner: &Name, addresses: &Addresses, rtype: RecordType, turn: u32) -> Vec<Record> {
-    let rdata: Vec<RData> = if rtype == RecordType::A {
-        addresses.ipv4.iter().map(|&address| RData::A(A(address))).collect()
-    } else {
-        addresses.ipv6.iter().map(|&address| RData::AAAA(AAAA(address))).collect()
-    };
-    let ttl = addresses.ttl_seconds;
-    let record = |rdata| Record::from_rdata(owner.clone(), ttl, rdata);
-    let first = if addresses.rotate { table::first_member(turn, rdata.len()) } else { 0 };
-    let count = rdata.len().min(addresses.answers_max);
-    rdata.iter().cycle().skip(first).take(count).cloned().map(record).collect()
 }

@@ -9,6 +9,7 @@ use crate::answered_by::answered_by;
 use crate::cluster::{AllDown, HealthCheck, Order, Require, Service};
 use crate::config::{Config, Failback, Failover, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
+use crate::records::{presentation, type_text};
 use crate::zone::{Lookup, Zone};
 use crate::{failover, log, repair_bound};
 
@@ -32,7 +33,9 @@ fn report(config: &Config, zone: &Zone) -> String {
     let whole_zone = [RecordType::SOA, RecordType::NS].map(|rtype| (apex, rtype));
     let types = [RecordType::A, RecordType::AAAA];
     let names = zone.names().flat_map(|(name, _)| types.map(|rtype| (name, rtype)));
-    for (name, rtype) in whole_zone.into_iter().chain(names) {
+    let of_records = zone.records().iter().map(|set| (&set.owner, set.rtype));
+    let of_records = of_records.filter(|(_, rtype)| !types.contains(rtype));
+    for (name, rtype) in whole_zone.into_iter().chain(names).chain(of_records) {
         if let Lookup::Found { answers, .. } = zone.lookup(name, rtype, 0) {
             rows.push(row(config, zone, name, rtype, &answers));
         }
@@ -105,8 +108,8 @@ fn row(config: &Config, zone: &Zone, name: &Name, rtype: RecordType, answers: &[
         _ => answered_by(zone, name, rtype).text(),
     };
     let ttl = answers.first().map_or(0, |record| record.ttl);
-    let data: Vec<String> = answers.iter().map(|record| record.data.to_string()).collect();
-    [name.to_string(), rtype.to_string(), format!("{ttl}s"), path.to_owned(), data.join(" ")]
+    let data: Vec<String> = answers.iter().map(|record| presentation(&record.data)).collect();
+    [name.to_string(), type_text(rtype), format!("{ttl}s"), path.to_owned(), data.join(" ")]
 }
 
 fn summary(config: &Config, zone: &Zone) -> String {

@@ -14,6 +14,7 @@ mod documented;
 mod events;
 mod node;
 mod query;
+mod record;
 mod refresh;
 mod reload;
 mod run;
@@ -89,10 +90,13 @@ enum Verb {
     /// List and change the services: names that answer their healthy nodes
     #[command(subcommand, after_help = service::EXAMPLE)]
     Service(service::Service),
+    /// List and change the static records of the zone, such as TXT, SRV and CNAME
+    #[command(subcommand, after_help = record::EXAMPLE)]
+    Record(record::Record),
     /// Show and change the configuration that the servers of a shared store have in common
     #[command(subcommand, after_help = cluster::EXAMPLE)]
     Cluster(cluster::Cluster),
-    /// Print the zone as a zone file
+    /// Print the zone as a zone file, or take the records of a zone file
     #[command(subcommand, after_help = zone::EXAMPLE)]
     Zone(zone::Zone),
     /// Show what a query would be answered, from where, and why
@@ -166,6 +170,7 @@ fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Top(top) => briefly(top.run(&client())),
         Verb::Node(node) => briefly(node.run(&client())),
         Verb::Service(service) => briefly(service.run(&client())),
+        Verb::Record(record) => briefly(record.run(&client())),
         Verb::Zone(zone) => zone.run(&client()),
         Verb::Query(query) => briefly(query.run(&client())),
         Verb::Events(events) => briefly(events.run(&client())),
@@ -369,6 +374,16 @@ mod tests {
             "node drain node1 --local",
             "node auto node1 --local",
             "node drain node1 --reason upgrade --for 45m --force --wait",
+            "record list --json",
+            "record add _x._tcp SRV a --ttl 1m --ephemeral",
+            "record add x type65280 a b",
+            "record add x TXT -a",
+            "record set x TXT --ttl 5s",
+            "record remove x TXT",
+            "record remove x TXT a",
+            "zone export --configured --config f",
+            "zone import f",
+            "zone import f --print --config g",
             "query node1",
             "query node1 aaaa --json",
             "events --follow --json",
@@ -396,6 +411,12 @@ mod tests {
             "bench --seconds 0",
             "node add n --ipv4 ::1",
             "query a NONSENSE",
+            "record add x TXT",
+            "record add x NONSENSE a",
+            "record add x TXT a --ttl soon",
+            "record set x TXT",
+            "zone import",
+            "zone import f --config g",
             "node drain",
             "node drain n --for soon",
             "node drain n --for 0s",

@@ -4,6 +4,7 @@ use hickory_proto::rr::RecordType;
 use super::{Format, completion, print, print_json};
 use crate::control::api::QueryAnswer;
 use crate::control::{Client, Command};
+use crate::records::{record_type, type_text};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp query node1 AAAA";
 
@@ -20,12 +21,12 @@ pub(super) struct Query {
 }
 
 fn qtype(text: &str) -> Result<RecordType, String> {
-    text.to_ascii_uppercase().parse().map_err(|_| format!("there is no type {text}; try A, AAAA, NS or SOA"))
+    record_type(text).ok_or_else(|| format!("there is no type {text}; try A, AAAA, NS or SOA"))
 }
 
 impl Query {
     pub(super) async fn run(self, client: &Client) -> anyhow::Result<()> {
-        let command = Command::Query { name: self.name, qtype: self.qtype.to_string() };
+        let command = Command::Query { name: self.name, qtype: type_text(self.qtype) };
         if self.format.json {
             return print_json(&client.call(&command).await?);
         }

@@ -1,12 +1,19 @@
-//! `zone export`: prints the zone as a zone file.
-use std::path::PathBuf;
+//! `zone`: prints the zone as a zone file, and takes the records of a zone file.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use hickory_proto::rr::Name;
 
-use super::{ConfigFile, briefly, print};
-use crate::control::api::ZoneFile;
+use super::node::Keeping;
+use super::{ConfigFile, briefly, change, print};
+use crate::config::edit::{RecordKeys, record_sections};
+use crate::control::api::{Status, ZoneFile};
 use crate::control::{Client, Command};
 use crate::failover::healthy_zone;
+use crate::log;
+use crate::records::{ZoneRecord, full_name, presentation, records_of_zone_file, relative, type_text};
 use crate::zone::zone_file;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp zone export > demo.example.com.zone";
@@ -23,18 +30,123 @@ pub(super) enum Zone {
         #[arg(long, value_name = "FILE", requires = "configured")]
         config: Option<PathBuf>,
     },
+    /// Add the records of a zone file, all of them or none; the SOA and NS records of the zone are left out
+    #[command(after_help = "Example: dns-xdp zone import demo.example.com.zone")]
+    Import {
+        /// The zone file (RFC 1035, section 5)
+        file: PathBuf,
+        /// Print the records as sections of the configuration, and change nothing; no daemon is needed
+        #[arg(long, conflicts_with = "ephemeral")]
+        print: bool,
+        /// The configuration file that names the zone [default: /etc/dns-xdp/dns-xdp.toml]
+        #[arg(long, value_name = "FILE", requires = "print")]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        keeping: Keeping,
+    },
 }
 
 impl Zone {
     pub(super) fn run(self, client: &Client) -> anyhow::Result<()> {
-        let Zone::Export { configured, config } = self;
-        if configured {
-            let file = config.map_or_else(ConfigFile::default_file, |config| ConfigFile { config });
-            let config = file.load(None)?;
-            let title = format!("; {}, as {} configures it\n", config.zone.apex, file.config.display());
-            return print(&(title + &zone_file(&healthy_zone(&config))));
+        let file = |config: Option<PathBuf>| {
+            config.map_or_else(ConfigFile::default_file, |config| ConfigFile { config })
+        };
+        match self {
+            Zone::Export { configured: true, config } => {
+                let file = file(config);
+                let config = file.load(None)?;
+                let title = format!("; {}, as {} configures it\n", config.zone.apex, file.config.display());
+                print(&(title + &zone_file(&healthy_zone(&config))))
+            }
+            Zone::Export { .. } => {
+                let ZoneFile { text } = briefly(async { Ok(client.ask(&Command::ZoneExport).await?) })?;
+                print(&text)
+            }
+            Zone::Import { file: path, print: true, config, .. } => {
+                let apex = file(config).load(None)?.zone.apex;
+                print(&record_sections(&records(&path, &apex)?, &apex))
+            }
+            Zone::Import { file: path, keeping, .. } => briefly(async {
+                let status: Status = client.ask(&Command::Status).await?;
+                let apex = full_name(&status.zone, &Name::root()).map_err(anyhow::Error::msg)?;
+                let records = records(&path, &apex)?;
+                let command = Command::RecordImport { records, ephemeral: keeping.ephemeral };
+                change(client, &command).await.map(drop)
+            }),
         }
-        let ZoneFile { text } = briefly(async { Ok(client.ask(&Command::ZoneExport).await?) })?;
-        print(&text)
+    }
+}
+
+/// Returns the records of a zone file, one for each name and type. Tells which lines are left out.
+fn records(path: &Path, apex: &Name) -> anyhow::Result<Vec<RecordKeys>> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+    let (records, skipped) = match records_of_zone_file(&text, apex) {
+        Ok(read) => read,
+        Err(problems) => bail!("{shown}: nothing was imported: {}", problems.join("; ")),
+    };
+    for record in skipped {
+        log::tell(format_args!(
+            "{shown}: line {}: the {} record is left out: the zone makes its own",
+            record.line, record.rtype
+        ));
+    }
+    let (keys, notes) = collected(&records, apex);
+    notes.iter().for_each(|note| log::tell(format_args!("{shown}: {note}")));
+    Ok(keys)
+}
+
+/// Collects the records of each name and type, in the order of the file. An RRset has its smallest TTL (RFC 2181,
+/// section 5.2); a note says so.
+fn collected(records: &[ZoneRecord], apex: &Name) -> (Vec<RecordKeys>, Vec<String>) {
+    let mut places: BTreeMap<(&Name, u16), usize> = BTreeMap::new();
+    let (mut all, mut notes): (Vec<RecordKeys>, Vec<String>) = (Vec::new(), Vec::new());
+    for record in records {
+        let value = presentation(&record.data);
+        let ttl_seconds = record.ttl_seconds;
+        let Some(place) = places.get(&(&record.owner, record.rtype.into())) else {
+            places.insert((&record.owner, record.rtype.into()), all.len());
+            let (name, rtype) = (relative(&record.owner, apex), type_text(record.rtype));
+            all.push(RecordKeys { name, r#type: rtype, values: vec![value], ttl_seconds });
+            continue;
+        };
+        let Some(keys) = all.get_mut(*place) else { continue };
+        if keys.ttl_seconds != ttl_seconds {
+            keys.ttl_seconds = keys.ttl_seconds.min(ttl_seconds);
+            let ttl = keys.ttl_seconds.map_or("the zone's TTL".to_owned(), |ttl| format!("the TTL {ttl}s"));
+            notes.push(format!(
+                "line {}: the {} records of {} get {ttl}: records of a name and type have one TTL",
+                record.line, keys.r#type, keys.name
+            ));
+        }
+        if keys.values.contains(&value) {
+            notes.push(format!("line {}: the record is there twice; one of them is left out", record.line));
+        } else {
+            keys.values.push(value);
+        }
+    }
+    (all, notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_records_of_a_name_and_type_are_collected() {
+        let apex = full_name("demo.example.com.", &Name::root()).unwrap();
+        let text = "$TTL 60\n@ MX 10 a\nb TXT \"x\"\n@ 30 MX 20 b\nb TXT x\n";
+        let (records, _) = records_of_zone_file(text, &apex).unwrap();
+        let (keys, notes) = collected(&records, &apex);
+        let mx = ["10 a.demo.example.com.", "20 b.demo.example.com."].map(str::to_owned).to_vec();
+        let key = |name: &str, rtype: &str, values, ttl| RecordKeys {
+            name: name.to_owned(),
+            r#type: rtype.to_owned(),
+            values,
+            ttl_seconds: Some(ttl),
+        };
+        assert_eq!(keys, [key("@", "MX", mx, 30), key("b", "TXT", vec!["\"x\"".to_owned()], 60)]);
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].starts_with("line 4: the MX records of @ get the TTL 30s"), "{notes:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use hickory_proto::rr::Name;
 
 use super::diagnostic::{At, Diagnostics, values};
+use super::record::RecordSpec;
 use super::spec::{ClusterSpec, NodeSpec};
 use super::table_reader::TableReader;
 use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, field};
@@ -77,11 +78,13 @@ fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Records a problem if the table has no room for the zone, because a failover could not be published.
-pub(super) fn capacity(spec: &ClusterSpec, xdp: &Xdp, problems: &Diagnostics) {
+pub(super) fn capacity(spec: &ClusterSpec, records: &[RecordSpec], xdp: &Xdp, problems: &Diagnostics) {
     let servers = spec.nodes.iter().filter_map(|node| node.ns.as_ref());
     let nodes = spec.nodes.iter().map(|node| &node.name).chain(servers).map(|name| name.value.as_str());
     let services = spec.services.iter().map(|service| service.name.value.as_str());
-    let names = nodes.chain(services).chain([APEX]).flat_map(and_names_above).collect::<BTreeSet<_>>().len();
+    let records = records.iter().map(RecordSpec::relative);
+    let names = nodes.chain(services).chain(records).chain([APEX]).flat_map(and_names_above);
+    let names = names.collect::<BTreeSet<_>>().len();
     let most = xdp.capacity.most() as usize;
     if xdp.mode == Mode::Off || names <= most {
         return;

@@ -15,6 +15,9 @@ const LONGEST: usize = 100;
 const NAME: &str = "name";
 /// The list whose tables are shown by their names alone.
 const NODE: &str = "node";
+/// The list whose tables are told apart by their types, too.
+const RECORD: &str = "record";
+const TYPE: &str = "type";
 /// A key whose default follows from the node's position.
 const NS: &str = "ns";
 /// A key whose value is not shown.
@@ -220,8 +223,14 @@ impl Differences {
 /// Returns the tables of a list with their names, or else with their numbers.
 fn with_names(key: &str, list: &[Table]) -> Vec<(String, Table)> {
     let named = |(position, table): (usize, &Table)| {
-        let name = name(table).unwrap_or_else(|| position.to_string());
+        let mut name = name(table).unwrap_or_else(|| position.to_string());
         let mut table: Table = table.iter().filter(|(key, _)| key != NAME).cloned().collect();
+        if key == RECORD
+            && let Some(Tree::Leaf(rtype)) = find(&table, TYPE)
+        {
+            name = format!("{name} {}", rtype.trim_matches('"').to_ascii_uppercase());
+            table.retain(|(key, _)| key != TYPE);
+        }
         if key == NODE && find(&table, NS).is_none() {
             table.push((NS.to_owned(), Tree::Leaf(format!("{:?}", default_ns(position)))));
         }
@@ -368,6 +377,21 @@ nodes = ["node1", "node2"]
             "service db removed",
         ];
         assert_eq!(told(&changes), expected);
+    }
+
+    #[test]
+    fn records_go_by_their_names_and_types() {
+        let record = |name: &str, rtype: &str, value: &str| {
+            format!("[[record]]\nname = {name:?}\ntype = {rtype:?}\nvalue = {value:?}\n")
+        };
+        let before = record("_X", "txt", "a") + &record("_x", "MX", "10 a") + &record("y", "A", "192.0.2.1");
+        let after = record("_x", "TXT", "b") + &record("_x", "MX", "10 a") + &record("z", "CNAME", "y");
+        let expected = [
+            "record _x TXT value: \"a\" -> \"b\"",
+            "record z CNAME added: value = \"y\"",
+            "record y A removed",
+        ];
+        assert_eq!(differences(&before, &after), expected);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Changes the text of the configuration file, and keeps everything else in it, comments too.
 //!
-//! Nodes are here, services in `service`. The functions take a text and return a text. The caller parses the new text
+//! Nodes are here, services in `service`, static records in `record`. The functions take a text and return a text. The caller parses the new text
 //! before it writes it.
+mod record;
 pub(super) mod service;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
+pub use record::{Existing, RecordKeys, add_records, record_sections, remove_record, set_record};
 pub use service::{ServiceKeys, add_service, remove_service, set_service};
 
 use super::{nearest, spec};
@@ -39,6 +41,14 @@ pub enum EditError {
         name: String,
         /// The name that was probably meant.
         nearest: Option<String>,
+    },
+    /// There are no records of that name and type.
+    #[error("there is no record `{name} {rtype}`; `dns-xdp record list` shows them")]
+    UnknownRecord {
+        /// The name asked for.
+        name: String,
+        /// The type asked for.
+        rtype: String,
     },
     /// The change contradicts the file.
     #[error("{0}")]

@@ -9,6 +9,7 @@ use crate::cluster::{
     Role, TcpDialogue, Trust,
 };
 use crate::fnv::Fnv1a;
+use crate::records::{RecordSet, octets_of_data};
 
 /// Returns the epoch of a configuration. It is never 0, which stands for "no epoch".
 pub(super) fn epoch(config: &Config) -> u32 {
@@ -73,6 +74,16 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         if let Some(own) = &service.health {
             health(own, out)?;
         }
+    }
+    for RecordSet { owner, rtype, ttl_seconds, data } in config.records.iter() {
+        write!(out, "record {owner} {} {ttl_seconds}", u16::from(*rtype))?;
+        for rdata in data {
+            write!(out, " ")?;
+            for octet in octets_of_data(rdata) {
+                write!(out, "{octet:02x}")?;
+            }
+        }
+        writeln!(out)?;
     }
     let failover = &config.failover;
     let quorum = match failover.quorum {

@@ -69,8 +69,15 @@ pub(super) fn name_server(value: &DeValue<'_>) -> Read<Option<String>> {
     }
 }
 
+/// Reads the name of a service: a host name, `@`, or a name that begins with the label `*`.
 pub(super) fn service_name(value: &DeValue<'_>) -> Read<String> {
-    if value.as_str() == Some(APEX) { Ok(APEX.to_owned()) } else { relative_name(value) }
+    match value.as_str() {
+        Some(own @ (APEX | "*")) => Ok(own.to_owned()),
+        Some(text) if text.starts_with("*.") && !text.ends_with('.') => {
+            Ok(format!("*.{}", hostname(&text[2..])?))
+        }
+        _ => relative_name(value),
+    }
 }
 
 /// Reads a mailbox, as a domain name (RFC 1035, section 8) or with `@`.

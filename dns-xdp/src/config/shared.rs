@@ -11,12 +11,13 @@ use crate::intent::Intents;
 pub type Revision = u64;
 
 /// The keys of the documents, and the section that each document holds. The documents are joined in this order.
-pub const CONCERNS: [(&str, &str); 5] = [
+pub const CONCERNS: [(&str, &str); 6] = [
     ("config/zone", "zone"),
     ("config/health", "health"),
     ("config/failover", "failover"),
     ("config/nodes", "node"),
     ("config/services", "service"),
+    ("config/records", "record"),
 ];
 /// The key of the operators' intents.
 pub const INTENT: &str = "intent";

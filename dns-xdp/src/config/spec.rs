@@ -1,6 +1,7 @@
 //! Reads the file: its keys and defaults, and the conversion to a [`Config`].
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dns_xdp_ebpf::cookie::SECRETS_MAX;
@@ -13,7 +14,7 @@ use super::kind::{Surroundings, kind, target};
 use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{
     AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
-    Quorum, Xdp, ZoneConfig, check, field, resolve, store,
+    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::flood_limits::{FloodLimits, RateLimit};
@@ -178,6 +179,10 @@ fn read(
     let nodes: Vec<NodeSpec> = nodes.collect();
     let services = file.sections("service", "[[service]]").into_iter();
     let services = services.filter_map(|section| service(section, &usual)).collect();
+    let ttl_seconds = zone.as_ref().map_or(TTL_SECONDS, |zone| zone.ttl_seconds);
+    let records = file.sections("record", "[[record]]").into_iter();
+    let records = records.filter_map(|section| record::record(section, apex.as_ref(), ttl_seconds));
+    let records: Vec<record::RecordSpec> = records.collect();
     let control = control(file.section("control", "[control]"), path);
     let metrics = metrics(file.section("metrics", "[metrics]"));
     let events = events(file.section("events", "[events]"));
@@ -187,7 +192,8 @@ fn read(
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
     let spec = ClusterSpec { apex, ns_addresses, nodes, services, witness, quorum };
     check::cluster(&spec, problems);
-    check::capacity(&spec, &xdp, problems);
+    record::check(&records, &spec, problems);
+    check::capacity(&spec, &records, &xdp, problems);
     let failover = Failover {
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
         witness: values(&spec.witness),
@@ -202,6 +208,7 @@ fn read(
         flood_limits,
         failover,
         cluster,
+        records: Arc::new(record::into_records(records)),
         control,
         metrics,
         events,

@@ -1,9 +1,10 @@
 //! The messages of the control socket: commands, and the JSON that answers them.
 //!
-//! `node`, `services` and `store` have the parts about nodes, services and the store. Nothing here reads or writes a
-//! socket.
+//! `node`, `services`, `records` and `store` have the parts about nodes, services, records and the store. Nothing here
+//! reads or writes a socket.
 mod family;
 mod node;
+mod records;
 mod services;
 mod store;
 
@@ -20,11 +21,12 @@ use tokio::sync::oneshot;
 
 pub use family::FamilyStatus;
 pub use node::{HeldStatus, NodeEntry, NodeStatus, UNPROBED};
+pub use records::RecordEntry;
 pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
 
 use crate::cluster::{Admin, AllDown, Order};
-use crate::config::edit::{EditError, unknown_node};
+use crate::config::edit::{EditError, RecordKeys, unknown_node};
 use crate::config::{ConfigError, nearest};
 
 /// A command on its way to the controller.
@@ -166,6 +168,36 @@ pub enum Command {
         /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
+    /// Answers a list of [`RecordEntry`].
+    RecordList,
+    /// Adds records to those of the same name and type.
+    RecordAdd {
+        /// The records. Their TTL, if it is given, has to be that of the records that are there.
+        record: RecordKeys,
+        /// Whether to leave the configuration file unchanged.
+        ephemeral: bool,
+    },
+    /// Replaces the records of a name and type, or their TTL.
+    RecordSet {
+        /// The records; without values they stay.
+        record: RecordKeys,
+        /// Whether to leave the configuration file unchanged.
+        ephemeral: bool,
+    },
+    /// Removes records of a name and type.
+    RecordRemove {
+        /// The records; without values all of them.
+        record: RecordKeys,
+        /// Whether to leave the configuration file unchanged.
+        ephemeral: bool,
+    },
+    /// Adds all these records, or none of them if one is there with other data.
+    RecordImport {
+        /// The records, each name and type once.
+        records: Vec<RecordKeys>,
+        /// Whether to leave the configuration file unchanged.
+        ephemeral: bool,
+    },
     /// Sets the admin intent of a node.
     Admin {
         /// Its name, relative to the zone.
@@ -278,7 +310,9 @@ impl fmt::Display for Refusal {
 impl From<EditError> for Refusal {
     fn from(error: EditError) -> Self {
         let kind = match error {
-            EditError::UnknownNode { .. } | EditError::UnknownService { .. } => RefusalKind::NotFound,
+            EditError::UnknownNode { .. }
+            | EditError::UnknownService { .. }
+            | EditError::UnknownRecord { .. } => RefusalKind::NotFound,
             EditError::Conflict(_) => RefusalKind::Conflict,
             EditError::Malformed(_) => RefusalKind::Invalid,
         };

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dns_xdp_ebpf::table::{self, BUCKETS, NameEntry, NameOverflow, NameWords, SOA_MAX, Slot, ZoneHeader};
-use hickory_proto::rr::{Name, RData};
+use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::perfect_hash;
 use crate::config::Capacity;
@@ -86,7 +86,8 @@ pub fn capacity(bank_slots: u32) -> u32 {
 /// The number of names, if they do not fit.
 pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Layout, usize> {
     let mut chunks = Chunks { all: Vec::new(), room: table::chunk_room(bank_slots) as usize };
-    let slots: Vec<Slot> = zone.names().map(|(name, addresses)| slot(name, addresses, &mut chunks)).collect();
+    let names = zone.names();
+    let slots: Vec<Slot> = names.map(|(name, addresses)| slot(zone, name, addresses, &mut chunks)).collect();
     let chunks = chunks.all;
     if slots.len() > capacity(bank_slots) as usize {
         return Err(slots.len());
@@ -120,15 +121,18 @@ fn search(slots: &[Slot], bank_slots: u32, seed: u64) -> Option<PerfectHash> {
 }
 
 /// Returns the slot of one name. Answers that it cannot hold are left to the responder.
-fn slot(name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
+fn slot(zone: &Zone, name: &Name, addresses: &Addresses, chunks: &mut Chunks) -> Slot {
     let (words, length) = words(name);
     let rotate = if addresses.rotate { NameEntry::ROTATE } else { 0 };
     let mut slot = Slot::new(&words, length, rotate, addresses.ttl_seconds);
     let ipv4: Vec<[u8; 4]> = addresses.ipv4.iter().map(Ipv4Addr::octets).collect();
     let ipv6: Vec<[u8; 16]> = addresses.ipv6.iter().map(Ipv6Addr::octets).collect();
     let members = table::Addresses { ipv4: &ipv4, ipv6: &ipv6, most: addresses.answers_max };
-    // The program has one SOA record, with the zone's negative TTL.
-    let is_reserved = addresses.refused || addresses.nodata_ttl_seconds.is_some();
+    slot.entry.types = zone.records().types(name);
+    // The program follows no CNAME record. It has one SOA record, with the zone's negative TTL.
+    let is_reserved = addresses.refused
+        || addresses.nodata_ttl_seconds.is_some()
+        || zone.records().set(name, RecordType::CNAME).is_some();
     if is_reserved || !slot.set_members(&members, chunks.all.len() as u32) || !chunks.add(members) {
         return Slot::new(&words, length, NameEntry::RESERVED, 0);
     }
@@ -158,6 +162,7 @@ pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> Z
     let (apex, length) = words(zone.apex());
     let mut head =
         ZoneHeader::new(layout.perfect_hash.seed, bank_start, bank_slots, &apex, length, &soa(zone));
+    head.misses_go_up = u16::from(zone.has_wildcard());
     head.flood_policy = *zone.flood_policy();
     head.displacements.copy_from_slice(&layout.perfect_hash.displacements);
     head

@@ -21,6 +21,8 @@ pub enum Kind {
     Node,
     /// A service was added, changed or removed by command.
     Service,
+    /// Static records were added, changed or removed by command.
+    Record,
     /// An operator has changed a node's intent.
     Admin,
     /// A node with unknown health is up.
@@ -73,7 +75,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 31] = [
+    pub const ALL: [Kind; 32] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
@@ -81,6 +83,7 @@ impl Kind {
         Kind::HeldBackOver,
         Kind::Node,
         Kind::Service,
+        Kind::Record,
         Kind::Admin,
         Kind::Up,
         Kind::Suspect,
@@ -117,6 +120,7 @@ impl Kind {
             Kind::HeldBackOver => "-held-back",
             Kind::Node => "node",
             Kind::Service => "service",
+            Kind::Record => "record",
             Kind::Admin => "admin",
             Kind::Up => "up",
             Kind::Suspect => "+suspect",

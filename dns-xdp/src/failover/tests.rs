@@ -4,6 +4,7 @@ use crate::cluster::{FamilyRule, HealthCheck, Node, Order, Require, Service};
 use crate::config::{self, Config, NsAddresses};
 use hickory_proto::rr::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `node<number>` with an address of each wanted family.
@@ -80,6 +81,7 @@ pub(super) fn config(cluster: Cluster) -> Config {
         flood_limits: crate::flood_limits::FloodLimits::default(),
         failover: rules(),
         cluster,
+        records: Arc::default(),
         control: config::Control { socket: "control.sock".into(), state: "state.json".into(), watch: false },
         metrics: None,
         events: config::Events { on_event: Vec::new(), on_event_timeout: Duration::from_secs(10) },

@@ -1,5 +1,6 @@
 //! The zone that follows from a decision.
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use hickory_proto::rr::Name;
 
@@ -83,7 +84,7 @@ pub fn answering(config: &Config, answers: &Answers) -> Zone {
         negative_ttl_seconds: settings.negative_ttl_seconds,
         name_servers: nodes.iter().filter_map(|node| node.ns.as_deref()).map(owner).collect(),
     };
-    Zone::new(origin, names).guarded(config.flood_limits.table())
+    Zone::new(origin, names).with_records(Arc::clone(&config.records)).guarded(config.flood_limits.table())
 }
 
 /// Returns the node that answers for the name of a node's name server: the node that answers for the node, if that is a

@@ -167,7 +167,7 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, li
 pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
     let Answer { rcode, records, .. } = records_of(&Query::query(qname, qtype), zone, 0);
     let (answers, authorities) = match records {
-        Records::Plain { answers, authorities } => (answers, authorities),
+        Records::Plain { answers, authorities, .. } => (answers, authorities),
         Records::NameServers(_) => Default::default(),
     };
     let ttl_seconds = answers.iter().chain(&authorities).map(|record| record.ttl).next();
@@ -197,24 +197,36 @@ fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
         _ if TRANSFERS.contains(&qtype.into()) => Answer::refused(ExtendedError::Prohibited),
         // RFC 8906, section 3.1.2: unknown types are NODATA, but meta-queries may be NOTIMP.
         _ if meta => Rcode::NotImp.into(),
-        Lookup::Found { mut answers, .. } => {
-            for record in &mut answers {
-                record.name = qname.clone();
-            }
-            let records = Records::Plain { answers, authorities: Vec::new() };
+        Lookup::Found { answers, additionals } => {
+            let answers = spelt_as(qname, answers);
+            let records = Records::Plain { answers, authorities: Vec::new(), additionals };
             Answer { records, ..Answer::authoritative(Rcode::NoError) }
         }
-        Lookup::NoData => negative(Rcode::NoError, qname, zone),
-        Lookup::NxDomain => negative(Rcode::NxDomain, qname, zone),
+        Lookup::NoData => negative(Rcode::NoError, qname, Vec::new(), qname, zone),
+        Lookup::NxDomain => negative(Rcode::NxDomain, qname, Vec::new(), qname, zone),
+        // RFC 6604, section 3: the rcode is that of the end of the chain.
+        Lookup::Dangling { answers, last, exists } => {
+            let rcode = if exists { Rcode::NoError } else { Rcode::NxDomain };
+            negative(rcode, qname, spelt_as(qname, answers), &last, zone)
+        }
     }
 }
 
-/// Returns a negative answer. Its SOA says how long caches may keep it (RFC 2308, section 3).
-fn negative(rcode: Rcode, qname: &Name, zone: &Zone) -> Answer {
-    let mut soa = zone.negative_soa(&qname.to_lowercase());
+/// Returns the records with the question's spelling of its name.
+fn spelt_as(qname: &Name, mut records: Vec<Record>) -> Vec<Record> {
+    for record in records.iter_mut().filter(|record| record.name == *qname) {
+        record.name = qname.clone();
+    }
+    records
+}
+
+/// Returns a negative answer about `last`, the name at the end of a chain of `answers`, or the question's name. Its SOA
+/// says how long caches may keep it (RFC 2308, section 3).
+fn negative(rcode: Rcode, qname: &Name, answers: Vec<Record>, last: &Name, zone: &Zone) -> Answer {
+    let mut soa = zone.negative_soa(&last.to_lowercase());
     // Use the question's spelling of the apex, so that the owner is a pointer as in the program's answers.
     soa.name = qname.trim_to(zone.apex().iter().len());
-    let records = Records::Plain { answers: Vec::new(), authorities: vec![soa] };
+    let records = Records::Plain { answers, authorities: vec![soa], additionals: Vec::new() };
     Answer { records, ..Answer::authoritative(rcode) }
 }
 
@@ -227,7 +239,7 @@ fn chaos(question: &Query, identity: &[u8]) -> Answer {
     let text = RData::TXT(TXT::from_bytes(vec![identity]));
     let mut record = Record::from_rdata(question.name().clone(), 0, text);
     record.dns_class = DNSClass::CH;
-    let records = Records::Plain { answers: vec![record], authorities: Vec::new() };
+    let records = Records::Plain { answers: vec![record], authorities: Vec::new(), additionals: Vec::new() };
     Answer { records, ..Answer::authoritative(Rcode::NoError) }
 }
 

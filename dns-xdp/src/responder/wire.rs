@@ -53,6 +53,8 @@ pub(super) enum Records {
         answers: Vec<Record>,
         /// The authority section.
         authorities: Vec<Record>,
+        /// The additional section. The records of an RRset follow each other.
+        additionals: Vec<Record>,
     },
     /// The name servers, as encoded for an earlier query.
     NameServers(Arc<EncodedNameServers>),
@@ -60,7 +62,8 @@ pub(super) enum Records {
 
 impl Records {
     /// No records.
-    pub(super) const NONE: Records = Records::Plain { answers: Vec::new(), authorities: Vec::new() };
+    pub(super) const NONE: Records =
+        Records::Plain { answers: Vec::new(), authorities: Vec::new(), additionals: Vec::new() };
 }
 
 /// Encodes NS records and glue as they follow `question`. Names point to the question by its offset. The result
@@ -84,18 +87,23 @@ pub(super) fn encode_name_servers(
 }
 
 impl Outgoing {
-    /// Returns the message in at most `limit` octets. Leaves out all glue if it does not fit, which does not count as
-    /// truncation (RFC 2181, section 9). If the rest does not fit either, sets TC and writes only question and OPT.
+    /// Returns the message in at most `limit` octets. Leaves out all glue, or each additional RRset, that does not fit.
+    /// That does not count as truncation (RFC 2181, section 9). If the rest does not fit either, sets TC and writes only
+    /// question and OPT.
     pub(super) fn write(&self, limit: usize) -> Vec<u8> {
         let mut writer = Writer::new(self.question.as_ref(), limit.saturating_sub(self.opt_length()));
         let question_end = writer.octets.len();
         let queries = u16::from(self.question.is_some());
         let mut counts = HeaderCounts { queries, ..HeaderCounts::default() };
         let fits = match &self.records {
-            Records::Plain { answers, authorities } => {
+            Records::Plain { answers, authorities, additionals } => {
                 counts.answers = answers.len() as u16;
                 counts.authorities = authorities.len() as u16;
-                writer.records(answers) && writer.records(authorities)
+                let fits = writer.records(answers) && writer.records(authorities);
+                if fits {
+                    counts.additionals = writer.additionals(additionals);
+                }
+                fits
             }
             Records::NameServers(encoded) => {
                 let (answers, glue) = encoded.octets.split_at(encoded.answers_length);
@@ -184,6 +192,23 @@ impl<'m> Writer<'m> {
             })
     }
 
+    /// Writes the RRsets that fit. Returns how many records were written.
+    fn additionals(&mut self, records: &'m [Record]) -> u16 {
+        let mut count = 0;
+        let is_one_set =
+            |one: &Record, next: &Record| (&one.name, one.record_type()) == (&next.name, next.record_type());
+        for set in records.chunk_by(is_one_set) {
+            let start = self.octets.len();
+            if self.records(set) {
+                count += set.len() as u16;
+            } else {
+                self.octets.truncate(start);
+                self.written.retain(|_, offset| usize::from(*offset) < start);
+            }
+        }
+        count
+    }
+
     /// Copies encoded records. Returns `false`, and copies none, if they exceed the limit.
     fn encoded(&mut self, records: &[u8]) -> bool {
         let fits = self.octets.len() + records.len() <= self.limit;
@@ -204,6 +229,12 @@ impl<'m> Writer<'m> {
             RData::A(address) => self.octets.extend(address.octets()),
             RData::AAAA(address) => self.octets.extend(address.octets()),
             RData::NS(target) => self.name(&target.0),
+            RData::CNAME(target) => self.name(&target.0),
+            RData::PTR(target) => self.name(&target.0),
+            RData::MX(mx) => {
+                self.octets.extend(mx.preference.to_be_bytes());
+                self.name(&mx.exchange);
+            }
             RData::SOA(soa) => self.soa(soa),
             other => self.other(other),
         }

@@ -1,9 +1,10 @@
 //! Writes a zone as a zone file (RFC 1035, section 5), so that a person can read it and another server can serve it.
 use std::fmt::Write as _;
 
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::rr::{Record, RecordType};
 
 use super::{Lookup, Zone};
+use crate::records::{absolute, presentation, type_text};
 
 /// Returns the zone's data as text, including the addresses of names that are refused at present, which a comment says.
 /// The text does not have the order of rotating records. Names without data are not in it, because they follow from the
@@ -23,53 +24,35 @@ pub fn zone_file(zone: &Zone) -> String {
             let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
             writeln!(text, "{owner} {ttl} IN {rtype} {address}").expect("a String takes all");
         }
-    }
-    text
-}
-
-fn line(record: &Record) -> String {
-    let rdata = match &record.data {
-        RData::SOA(soa) => format!(
-            "SOA {} {} {} {} {} {} {}",
-            absolute(&soa.mname),
-            absolute(&soa.rname),
-            soa.serial,
-            soa.refresh,
-            soa.retry,
-            soa.expire,
-            soa.minimum
-        ),
-        RData::NS(target) => format!("NS {}", absolute(&target.0)),
-        other => unreachable!("the apex has no {}", other.record_type()),
-    };
-    format!("{} {} IN {rdata}\n", absolute(&record.name), record.ttl)
-}
-
-/// Octets other than letters, digits and hyphens are written as `\DDD`, because some have a meaning in zone files.
-fn absolute(name: &Name) -> String {
-    if name.is_root() {
-        return ".".to_owned();
-    }
-    let mut text = String::new();
-    for octet in name.iter().flat_map(|label| label.iter().map(Some).chain([None])) {
-        match octet {
-            None => text.push('.'),
-            Some(octet) if octet.is_ascii_alphanumeric() || *octet == b'-' => text.push(char::from(*octet)),
-            Some(octet) => write!(text, "\\{octet:03}").expect("a String takes all"),
+        let sets = zone.records().at(name).iter();
+        for set in sets.filter(|set| !matches!(set.rtype, RecordType::A | RecordType::AAAA)) {
+            for rdata in &set.data {
+                let (ttl, rtype, data) = (set.ttl_seconds, type_text(set.rtype), presentation(rdata));
+                writeln!(text, "{owner} {ttl} IN {rtype} {data}").expect("a String takes all");
+            }
         }
     }
     text
 }
 
+fn line(record: &Record) -> String {
+    let (owner, ttl, data) = (absolute(&record.name), record.ttl, presentation(&record.data));
+    format!("{owner} {ttl} IN {} {data}\n", record.record_type())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hickory_proto::rr::Name;
+
     use super::super::{Addresses, Origin};
     use super::*;
+    use crate::records::{RecordSet, Records, data};
 
     #[test]
     fn every_record_has_a_line_and_odd_octets_are_escaped() {
         let name = |labels: &[&[u8]]| Name::from_labels(labels.iter().copied()).unwrap();
-        assert_eq!(absolute(&Name::root()), ".");
         let apex = name(&[b"example", b"com"]);
         let origin = Origin {
             apex: apex.clone(),
@@ -88,6 +71,39 @@ mod tests {
              a\\059\\255.empty.example.com. 5 IN A 192.0.2.1\n\
              a\\059\\255.empty.example.com. 5 IN AAAA 2001:db8::1\n"
         );
+    }
+
+    #[test]
+    fn static_records_are_in_the_file_in_presentation_form() {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let origin = Origin {
+            apex: name("example.com."),
+            contact: name("hostmaster.example.com."),
+            serial: 7,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 300,
+            name_servers: vec![name("ns1.example.com.")],
+        };
+        let set = |owner: &str, rtype, texts: &[&str]| {
+            let data = texts.iter().map(|text| data(rtype, text, &name("example.com.")).unwrap()).collect();
+            RecordSet { owner: name(owner), rtype, ttl_seconds: 9, data }
+        };
+        let records = [
+            set("*.example.com.", RecordType::A, &["192.0.2.9"]),
+            set("_x._tcp.example.com.", RecordType::SRV, &["0 0 53 a", "0 0 53 b"]),
+            set("example.com.", RecordType::TXT, &["v=spf1 -all"]),
+            set("t.example.com.", RecordType::from(65_280), &["\\# 2 0AFF"]),
+        ];
+        let text = zone_file(&Zone::new(origin, []).with_records(Arc::new(Records::new(records))));
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let expected = [
+            "example.com. 9 IN TXT \"v=spf1 -all\"",
+            "*.example.com. 9 IN A 192.0.2.9",
+            "_x._tcp.example.com. 9 IN SRV 0 0 53 a.example.com.",
+            "_x._tcp.example.com. 9 IN SRV 0 0 53 b.example.com.",
+            "t.example.com. 9 IN TYPE65280 \\# 2 0AFF",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -30,6 +30,9 @@ const TC: u16 = 0x0200;
 /// Flags that a query may have: AA, RD, RA, Z, AD and CD. Only RD and CD have a meaning.
 const QUERY_FLAGS: u16 = 0x05f0;
 const NXDOMAIN: u16 = 3;
+const A: u16 = 1;
+const CNAME: u16 = 5;
+const AAAA: u16 = 28;
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;
 /// Octets of a header, of an OPT record without options, and of an option with a whole cookie.
@@ -192,7 +195,18 @@ fn is_plain(zone: &Zone, opt: &Opt) -> bool {
 fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
     let Ok(qname) = Name::read(&mut BinDecoder::new(&query.question)) else { return false };
     let qname = qname.to_lowercase();
-    let is_negative = matches!(zone.lookup(&qname, qtype.into(), 0), Lookup::NoData | Lookup::NxDomain);
+    let lookup = zone.lookup(&qname, qtype.into(), 0);
+    let is_negative = matches!(lookup, Lookup::NoData | Lookup::NxDomain);
+    let may_be_wildcard = zone.has_wildcard() && zone.addresses(&qname).is_none();
+    // The program knows the types of a name by their last four bits.
+    let types = zone.records().at(&qname).iter().map(|set| u16::from(set.rtype));
+    let mut types = types.filter(|known| ![A, AAAA].contains(known));
+    let is_alias = types.clone().any(|known| known == CNAME);
+    let is_address = [A, AAAA].contains(&qtype) && !is_negative;
+    let is_of_record = !is_address && types.any(|known| known % 16 == qtype % 16);
+    if may_be_wildcard || is_alias || is_of_record {
+        return true;
+    }
     let is_left = |addresses: &Addresses| {
         let answered = addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max);
         addresses.refused || addresses.nodata_ttl_seconds.is_some() || answered > ADDRESSES_MAX

@@ -6,7 +6,7 @@ use dns_xdp::zone::Zone;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::oracle::queries;
-use crate::oracle::table::zone::{COOKIES, zone, zone_with_cookies};
+use crate::oracle::table::zone::{COOKIES, zone, zone_with_cookies, zone_with_wildcards};
 use crate::oracle::zones::{self, NAME_MAX};
 use crate::rng::{Rng, SEED, seed};
 
@@ -39,11 +39,15 @@ impl PropertyRun {
         PropertyRun { seed, rng: Rng(seed), cases, seen: BTreeMap::new() }
     }
 
-    /// Returns the zones with their numbers of cases. The zones are the packet table's zone without cookies and with
-    /// them, and a random zone for every length of an apex.
+    /// Returns the zones with their numbers of cases. The zones are the packet table's zone without cookies, with them
+    /// and with wildcards, and a random zone for every length of an apex.
     pub fn zones(&mut self) -> Vec<(Zone, u32)> {
         let (plain, random) = (self.cases / 4, self.cases / 2 / NAME_MAX as u32);
-        let mut zones = vec![(zone(), plain), (zone_with_cookies(COOKIES.1), plain)];
+        let mut zones = vec![
+            (zone(), plain),
+            (zone_with_cookies(COOKIES.1), plain / 2),
+            (zone_with_wildcards(), plain - plain / 2),
+        ];
         zones.extend((1..=NAME_MAX).map(|octets| (zones::zone(&mut self.rng, octets), random)));
         zones
     }

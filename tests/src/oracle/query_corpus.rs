@@ -55,7 +55,7 @@ pub fn seeded(zone: &Zone, count: usize, rng_seed: u64) -> Vec<Sent> {
 
 /// Every form: answered forms over every path, mostly unanswered forms over two paths.
 pub fn forms() -> Vec<Sent> {
-    let answered = [names(), edns(), classes(), transfers()].concat();
+    let answered = [names(), static_records(), edns(), classes(), transfers()].concat();
     let answered = answered.into_iter().flat_map(|message| Path::ALL.map(|path| (message.clone(), path)));
     let errors = [headers(), opcodes(), counts(), records(), cuts()].concat();
     let paths = [Path::UdpOverIpv4, Path::Tcp];
@@ -127,6 +127,47 @@ fn names() -> Vec<Vec<u8>> {
         for qtype in [A, AAAA, NS, SOA, TXT, 5, 39, 43, 65, 256, 65_280, ANY] {
             for opt in [None, Some(Opt::of_size(512)), Some(Opt { flags: DO, ..Opt::of_size(1232) })] {
                 messages.push(Message { opt, ..ask(qname, qtype) }.bytes());
+            }
+        }
+    }
+    messages
+}
+
+/// Queries for names with static records, for aliases and for wildcards, with the types that they have and others.
+pub fn static_records() -> Vec<Vec<u8>> {
+    let relative = [
+        "texted",
+        "Printed",
+        "bound",
+        "_redis._tcp",
+        "_tcp",
+        "x._redis._tcp",
+        "mail",
+        "@",
+        "static",
+        "alias",
+        "Chain",
+        "x.alias",
+        "away",
+        "dangling",
+        "to-prod",
+        "pointer",
+        "unknown",
+        "*",
+        "x.*",
+        "*.prod",
+        "x.prod",
+        "y.x.prod",
+        "x.db.prod",
+        "x.service",
+        "nothing",
+        "a.b.nothing",
+    ];
+    let mut messages = Vec::new();
+    for relative in relative {
+        for qtype in [A, AAAA, 5, 12, 15, TXT, 33, 44, 64, 65, 257, 65_280, NS, SOA, ANY] {
+            for opt in [None, Some(Opt::of_size(1232))] {
+                messages.push(Message { opt, ..ask(&within(relative), qtype) }.bytes());
             }
         }
     }

@@ -16,13 +16,15 @@ const CONFIGURATIONS: [&str; 3] = [
      quorum = 1\nwitness = [\"192.0.2.254\"]\nall-down = \"last-good\"\n[[node]]\nname = \"node1\"\n\
      ipv4 = \"192.0.2.11\"\nbackup = [\"node2\"]\nweight = 3\n[node.health]\nrequire = \"any\"\n\
      [[node.health.probes]]\nprobe = \"icmp\"\n[[node.health.probes]]\nport = 1\n[[node]]\nname = \"node2\"\nipv6 = \"2001:db8::2\"\nns = \"x\"\n\
-     [[service]]\nname = \"@\"\nnodes = [\"node1\", \"node2\"]\nmin-healthy = 1\n[control]\nwatch = true\n\
+     [[service]]\nname = \"@\"\nnodes = [\"node1\", \"node2\"]\nmin-healthy = 1\n\
+     [[record]]\nname = \"_x._tcp\"\ntype = \"SRV\"\nvalue = \"0 0 1 node1\"\nttl = \"1m\"\n\
+     [[record]]\nname = \"*\"\ntype = \"TXT\"\nvalues = [\"a\", \"\\\"b\\\"\"]\n[control]\nwatch = true\n\
      [events]\non-event = []\non-event-timeout = \"10s\"\n[metrics]\nlisten = \"off\"\n",
     "[zone]\nname = \"a.example\"\nnaem = 1\n[listen]\ninterfaces = []\n[[node]]\nname = \"-\"\nipv4 = \"1.2.3\"\n",
 ];
 
 /// After a zero octet, the input is HTTP.
-const CONTROL: [&str; 13] = [
+const CONTROL: [&str; 14] = [
     r#"{"verb":"status"}"#,
     r#"{"verb":"stats"}"#,
     r#"{"verb":"names"}"#,
@@ -32,6 +34,7 @@ const CONTROL: [&str; 13] = [
     r#"{"verb":"node-add","name":"node2","ipv4":"192.0.2.12","ipv6":"2001:db8::12","ephemeral":true}"#,
     r#"{"verb":"node-set","name":"node1","ipv4":"192.0.2.12","ipv6":null,"ephemeral":false}"#,
     r#"{"verb":"node-remove","name":"node1","ephemeral":true}"#,
+    r#"{"verb":"record-add","record":{"name":"x","type":"TXT","values":["a"],"ttl_seconds":5},"ephemeral":true}"#,
     r#"{"verb":"admin","node":"node1","admin":"drain","reason":"a","by":"b","for_ms":1,"force":true}"#,
     r#"{"verb":"events","after":1,"started":"2026-03-01T12:00:00Z","limit":3,"wait_ms":1}"#,
     "\0GET /command HTTP/1.1\r\nhost: x\r\n\r\nPOST /command HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",

@@ -5,6 +5,7 @@ mod edns;
 mod flood_limits;
 mod link;
 mod question;
+mod records;
 pub mod zone;
 
 use dns_xdp::zone::Zone;
@@ -44,6 +45,8 @@ pub enum State {
     Unpublished,
     /// The zone has an SOA record that the program does not hold: [`zone::zone_with_long_soa`].
     LongSoa,
+    /// The zone has wildcards: [`zone::zone_with_wildcards`].
+    Wildcards,
     /// The zone is published and the lease lives: [`zone::zone`].
     Serving,
     /// The same zone, with cookies: [`zone::COOKIES`].
@@ -71,9 +74,10 @@ pub enum State {
 
 impl State {
     /// Every state. A server goes through the states in this order.
-    pub const ALL: [State; 13] = [
+    pub const ALL: [State; 14] = [
         State::Unpublished,
         State::LongSoa,
+        State::Wildcards,
         State::Serving,
         State::Cookies,
         State::LongestSoa,
@@ -91,6 +95,7 @@ impl State {
     pub fn publication(self) -> Option<(Zone, u32)> {
         match self {
             State::LongSoa => Some((zone::zone_with_long_soa(), 0)),
+            State::Wildcards => Some((zone::zone_with_wildcards(), 0)),
             State::Serving | State::Generic | State::NoRoom => Some((zone::zone(), 0)),
             State::Cookies => Some((zone::zone_with_cookies(COOKIES.1), COOKIES.0)),
             State::LongestSoa => Some((zone::zone_with_longest_soa(), COOKIES.0)),
@@ -160,7 +165,8 @@ impl Row {
 
 /// Every row.
 pub fn rows() -> Vec<Row> {
-    [answered::rows(), link::rows(), question::rows(), edns::rows(), flood_limits::rows(), states()].concat()
+    let rows = [answered::rows(), link::rows(), question::rows(), records::rows(), edns::rows()];
+    [rows.concat(), flood_limits::rows(), states()].concat()
 }
 
 /// The rows that depend on the server's state.

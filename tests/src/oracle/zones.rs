@@ -1,10 +1,12 @@
 //! Zones of every shape: apexes and SOA records of every length, names of every kind, with cookies and without.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use dns_xdp::records::{RecordSet, Records, absolute, data, record_type};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table::{FloodPolicy, SOA_MAX};
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinEncodable};
 
 use crate::oracle::table::zone::COOKIES;
@@ -58,7 +60,81 @@ fn made_of(rng: &mut Rng, apex_octets: usize, holds: fn(&Addresses) -> bool) -> 
         flood_policy.set_secrets(&COOKIES.1.map(|secret| Secret::new(secret.to_be_bytes())));
     }
     flood_policy.set_prefixes(24, 56);
-    Zone::new(origin, addressed).guarded(flood_policy)
+    let records = records(rng, &apex, &addressed);
+    Zone::new(origin, addressed).with_records(Arc::new(Records::new(records))).guarded(flood_policy)
+}
+
+/// Types and data of random records; `@` stands for the name of the target.
+const DATA: [(&str, &str); 9] = [
+    ("TXT", "\"one\" \"two;\\255\""),
+    ("TXT", "x"),
+    ("MX", "10 @"),
+    ("SRV", "1 2 3 @"),
+    ("CAA", "0 issue ca.example"),
+    ("HTTPS", "1 @ alpn=h2 port=8443"),
+    ("PTR", "@"),
+    ("SSHFP", "1 1 00ff"),
+    ("TYPE65280", "\\# 2 00ff"),
+];
+
+/// Records at some names with addresses and at names of their own, among them aliases and wildcards.
+fn records(rng: &mut Rng, apex: &Name, addressed: &[(Name, Addresses)]) -> Vec<RecordSet> {
+    let mut sets: Vec<RecordSet> = Vec::new();
+    // The answer about another target would differ from that of a server with the zone file.
+    let is_plain = |addresses: &Addresses| {
+        let most = addresses.ipv4.len().max(addresses.ipv6.len());
+        !addresses.refused && addresses.nodata_ttl_seconds.is_none() && most <= addresses.answers_max.min(16)
+    };
+    let targets: Vec<&Name> =
+        addressed.iter().filter(|(_, addresses)| is_plain(addresses)).map(|(name, _)| name).collect();
+    let foreign = Name::from_ascii("www.foreign.test.").expect("a name");
+    let target = |rng: &mut Rng| match targets.get(rng.below(targets.len() + 1)) {
+        Some(target) => (*target).clone(),
+        None => foreign.clone(),
+    };
+    let mut add = |owner: &Name, rtype: &str, text: &str| {
+        let rtype = record_type(rtype).expect("the tests' types are types");
+        let is_taken =
+            addressed.iter().any(|(name, _)| name == owner) || sets.iter().any(|set| set.owner == *owner);
+        let is_alias = rtype == RecordType::CNAME;
+        let is_beside = sets
+            .iter()
+            .any(|set| set.owner == *owner && (set.rtype == rtype || set.rtype == RecordType::CNAME));
+        if is_beside || is_alias && is_taken || is_alias && owner == apex {
+            return;
+        }
+        let data = vec![data(rtype, text, apex).expect("the tests' data are valid")];
+        sets.push(RecordSet { owner: owner.clone(), rtype, ttl_seconds: 60, data });
+    };
+    let mut owners: Vec<Name> = addressed.iter().map(|(name, _)| name.clone()).collect();
+    owners.extend((0..4).filter_map(|_| within(rng, apex)));
+    if rng.below(3) == 0 {
+        let above = owners[rng.below(owners.len())].clone();
+        owners.extend([apex, &above].into_iter().filter_map(|above| prefixed(b"*", above)));
+    }
+    // An alias comes first, because no name has other data beside it.
+    for label in ["alias", "chain", "dangling"] {
+        let Some(owner) = prefixed(label.as_bytes(), apex) else { continue };
+        let text = match label {
+            "chain" => prefixed(b"alias", apex).map(|name| absolute(&name)),
+            "dangling" => prefixed(b"no-such-name", apex).map(|name| absolute(&name)),
+            _ => Some(absolute(&target(rng))),
+        };
+        add(&owner, "CNAME", &text.unwrap_or_else(|| absolute(&foreign)));
+    }
+    for owner in &owners {
+        if rng.below(8) == 0 {
+            add(owner, "CNAME", &absolute(&target(rng)));
+        }
+        for _ in 0..rng.below(3) {
+            let (rtype, text) = DATA[rng.below(DATA.len())];
+            add(owner, rtype, &text.replace('@', &absolute(&target(rng))));
+        }
+        if rng.below(8) == 0 && !addressed.iter().any(|(name, _)| name == owner) {
+            add(owner, "A", "203.0.113.99");
+        }
+    }
+    sets
 }
 
 /// A mailbox of any length. In about half of the cases the SOA record is about as long as the program can hold.

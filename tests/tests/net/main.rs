@@ -33,6 +33,7 @@ mod scenes_pins;
 mod scenes_privileges;
 mod scenes_probes;
 mod scenes_publishing;
+mod scenes_records;
 mod scenes_refused_path;
 mod scenes_reload;
 mod scenes_roles;

@@ -2,6 +2,7 @@
 mod scenes_connections;
 mod scenes_identity;
 mod scenes_intents;
+mod scenes_records;
 mod scenes_skydns;
 mod scenes_trouble;
 mod scenes_view;

@@ -31,7 +31,7 @@ pub(super) const LAYERS: [Layers; 2] = [
     Layers {
         source: "dns-xdp/src",
         modules: &[
-            &["unprivileged"],
+            &["records", "unprivileged"],
             &[
                 "atomic_file",
                 "authorities",

@@ -1,16 +1,18 @@
-//! A change to one node or one service that a command asks for, and its effect on a configuration text.
+//! A change to one node, one service or static records that a command asks for, and its effect on a configuration text.
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::edit::{
-    EditError, Edited, ServiceKeys, add_node, add_service, remove_node, remove_service, set_node, set_service,
+    EditError, Edited, Existing, RecordKeys, ServiceKeys, add_node, add_records, add_service, remove_node,
+    remove_record, remove_service, set_node, set_record, set_service,
 };
 use crate::control::Command;
 
-/// A change to the nodes or services.
+/// A change to the nodes, services or static records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ClusterChange {
     Node(NodeChange),
     Service(ServiceChange),
+    Record(RecordChange),
 }
 
 /// A change to one node.
@@ -29,13 +31,22 @@ pub(super) enum ServiceChange {
     Remove { name: String },
 }
 
+/// A change to static records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RecordChange {
+    Add(RecordKeys),
+    Set(RecordKeys),
+    Remove(RecordKeys),
+    Import(Vec<RecordKeys>),
+}
+
 impl ClusterChange {
     /// Returns the change that a command asks for, and whether it is ephemeral.
     ///
     /// # Errors
     /// The command, if it asks for something else.
     pub(super) fn asked(command: Command) -> Result<(Self, bool), Command> {
-        use ClusterChange::{Node, Service};
+        use ClusterChange::{Node, Record, Service};
         Ok(match command {
             Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
                 (Node(NodeChange::Add { name, ipv4, ipv6 }), ephemeral)
@@ -55,11 +66,17 @@ impl ClusterChange {
             Command::ServiceRemove { name, ephemeral } => {
                 (Service(ServiceChange::Remove { name }), ephemeral)
             }
+            Command::RecordAdd { record, ephemeral } => (Record(RecordChange::Add(record)), ephemeral),
+            Command::RecordSet { record, ephemeral } => (Record(RecordChange::Set(record)), ephemeral),
+            Command::RecordRemove { record, ephemeral } => (Record(RecordChange::Remove(record)), ephemeral),
+            Command::RecordImport { records, ephemeral } => {
+                (Record(RecordChange::Import(records)), ephemeral)
+            }
             other => return Err(other),
         })
     }
 
-    /// The configured name of the node or service that is changed.
+    /// The configured name of the node or service that is changed; of a record, its name and type.
     pub(super) fn name(&self) -> String {
         match self {
             ClusterChange::Node(
@@ -70,10 +87,14 @@ impl ClusterChange {
                 | ServiceChange::Set { name, .. }
                 | ServiceChange::Remove { name },
             ) => name.to_ascii_lowercase(),
+            ClusterChange::Record(
+                RecordChange::Add(record) | RecordChange::Set(record) | RecordChange::Remove(record),
+            ) => format!("{} {}", record.name.to_ascii_lowercase(), record.r#type),
+            ClusterChange::Record(RecordChange::Import(records)) => format!("{} imported", records.len()),
         }
     }
 
-    /// The name of the changed node; `None`: a service is changed.
+    /// The name of the changed node; `None`: something else is changed.
     pub(super) fn node(&self) -> Option<String> {
         matches!(self, ClusterChange::Node(_)).then(|| self.name())
     }
@@ -86,6 +107,14 @@ impl ClusterChange {
             ClusterChange::Service(ServiceChange::Add { name, keys }) => add_service(text, name, keys),
             ClusterChange::Service(ServiceChange::Set { name, keys }) => set_service(text, name, keys),
             ClusterChange::Service(ServiceChange::Remove { name }) => remove_service(text, name),
+            ClusterChange::Record(RecordChange::Add(record)) => {
+                add_records(text, std::slice::from_ref(record), Existing::Extend)
+            }
+            ClusterChange::Record(RecordChange::Set(record)) => set_record(text, record),
+            ClusterChange::Record(RecordChange::Remove(record)) => remove_record(text, record),
+            ClusterChange::Record(RecordChange::Import(records)) => {
+                add_records(text, records, Existing::Refuse)
+            }
         }
     }
 }

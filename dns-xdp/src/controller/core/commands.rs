@@ -13,7 +13,7 @@ use super::input::{CallId, Effect, Purpose, Readings};
 use super::query::query;
 use super::rates::Answered;
 use super::shared::Shared;
-use super::status::{Surroundings, node_entries, service_entries, status};
+use super::status::{Surroundings, node_entries, record_entries, service_entries, status};
 use crate::cluster::Node;
 use crate::config::Config;
 use crate::control::api::{Names, QueryAnswer, Stats, Status, StoreStatus};
@@ -54,6 +54,10 @@ impl Core {
                 let services =
                     self.answered().map(|(_, zone)| service_entries(&self.health, &self.source, &zone));
                 self.reply(call, services);
+            }
+            Command::RecordList => {
+                let records = record_entries(&self.health, &self.source);
+                self.reply(call, Ok(records));
             }
             Command::Reload { force } => {
                 self.change(Asker::Call(call), What::Reload { force, text: None });

@@ -101,6 +101,11 @@ pub(in crate::controller) fn service(name: &str, notes: &[String]) -> Occurrence
     Occurrence::new(Kind::Service).about(name).because(notes.join(", "))
 }
 
+/// Static records were added, changed or removed by command.
+pub(in crate::controller) fn record(name: &str, notes: &[String]) -> Occurrence {
+    Occurrence::new(Kind::Record).about(name).because(notes.join(", "))
+}
+
 /// A publication failed: the answers are not the decided ones.
 pub(in crate::controller) fn unpublished(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Unpublished).because(reason)

@@ -8,6 +8,7 @@ use crate::config::NsAddresses;
 use crate::control::api::QueryAnswer;
 use crate::control::{Refusal, RefusalKind};
 use crate::failover::{Decision, Effective};
+use crate::records::{presentation, record_type};
 use crate::responder::{self, Rcode};
 use crate::zone::Zone;
 
@@ -20,7 +21,7 @@ pub(super) fn query(
     (name, qtype): (&str, &str),
 ) -> Result<QueryAnswer, Refusal> {
     let qname = full_name(name, zone.apex())?;
-    let qtype: RecordType = qtype.parse().map_err(|_| {
+    let qtype = record_type(qtype).ok_or_else(|| {
         Refusal::new(RefusalKind::Invalid, format!("there is no type {qtype}; try A or AAAA"))
     })?;
     let (rcode, answers, ttl) = responder::answer(zone, qname.clone(), qtype);
@@ -40,7 +41,7 @@ pub(super) fn query(
         name: qname.to_string(),
         r#type: qtype.to_string(),
         rcode: rcode.text().to_owned(),
-        answers: answers.iter().map(|record| record.data.to_string()).collect(),
+        answers: answers.iter().map(|record| presentation(&record.data)).collect(),
         ttl,
         path: path.text().to_owned(),
         why,
@@ -68,8 +69,21 @@ fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: Re
     if !apex.zone_of(qname) {
         return format!("it is not in the zone {apex}");
     }
-    if zone.addresses(qname).is_none() {
+    let Some(source) = zone.source_name(qname) else {
         return "there is no such name in the zone".to_owned();
+    };
+    let by_wildcard =
+        if source == qname { String::new() } else { format!("the wildcard {source} answers for it: ") };
+    by_wildcard + &rule_of_name(state, decision, zone, source, qtype)
+}
+
+fn rule_of_name(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: RecordType) -> String {
+    let apex = zone.apex();
+    if let Some((_, target)) = zone.records().alias(qname) {
+        return format!("it is an alias of {target}");
+    }
+    if zone.records().set(qname, qtype).is_some() {
+        return "it is a static record, whatever the nodes' health".to_owned();
     }
     if !matches!(qtype, RecordType::A | RecordType::AAAA) {
         return "it is the zone's own data, whatever the nodes' health".to_owned();
@@ -100,7 +114,7 @@ fn relative(qname: &Name, apex: &Name) -> String {
     if qname == apex {
         return APEX.to_owned();
     }
-    let labels = usize::from(qname.num_labels()) - usize::from(apex.num_labels());
+    let labels = qname.iter().len() - apex.iter().len();
     let labels = qname.iter().take(labels).map(String::from_utf8_lossy);
     labels.collect::<Vec<_>>().join(".")
 }

@@ -1,13 +1,15 @@
-//! Changes to the configuration in force: from the file as a whole, or a node or service alone. The functions turn a
+//! Changes to the configuration in force: from the file as a whole, or a node, a service or records alone. The functions turn a
 //! text into a [`Proposal`]; nothing takes effect here.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::cluster_change::ClusterChange;
 use crate::cluster::{Node, Parts, Service};
 use crate::config::edit::{EditError, Edited};
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
+use crate::records::{RecordSet, Records};
 use crate::store::documents::{Documents, Shared, split};
 
 /// The text that the configuration in force was read from, with the changes made to it since.
@@ -23,6 +25,8 @@ pub(in crate::controller) struct Source {
     nodes: Vec<Node>,
     /// The file's services; all others are ephemeral.
     services: Vec<Service>,
+    /// The file's static records; all others are ephemeral.
+    records: Arc<Records>,
     /// The shared sections, if the store has them instead of the file.
     documents: Option<Documents>,
 }
@@ -79,9 +83,11 @@ impl Source {
     ) -> Result<(Self, Config), ConfigError> {
         let path = path.to_owned();
         let (nodes, services) = (Vec::new(), Vec::new());
-        let mut source = Source { path, socket: None, filed: text.clone(), nodes, services, text, documents };
+        let (filed, records) = (text.clone(), Arc::default());
+        let mut source = Source { path, socket: None, filed, nodes, services, records, text, documents };
         let filed = source.parse(&source.text)?;
         source.socket = (filed.control.socket != socket).then(|| socket.to_owned());
+        source.records = filed.records;
         let Parts { nodes, services } = filed.cluster.into_parts();
         (source.nodes, source.services) = (nodes, services);
         let config = source.parse(&source.text)?;
@@ -124,6 +130,11 @@ impl Source {
         !self.services.iter().any(same)
     }
 
+    /// Whether records are not in the file, or differ from those in the file.
+    pub(super) fn ephemeral_records(&self, set: &RecordSet) -> bool {
+        !self.records.at(&set.owner).contains(set)
+    }
+
     /// Proposes the whole file, or refuses it. Ephemeral changes are dropped.
     pub(super) fn reload(&self, in_force: &Config, file: String) -> Result<Proposal, Refusal> {
         let config = self.parse(&file)?;
@@ -139,7 +150,8 @@ impl Source {
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
         let Parts { nodes, services } = config.cluster.clone().into_parts();
-        let source = Source { nodes, services, filed: file.clone(), text: file, ..self.clone() };
+        let (filed, records) = (file.clone(), Arc::clone(&config.records));
+        let source = Source { nodes, services, records, filed, text: file, ..self.clone() };
         let mut notes = self.differences(&source);
         if source.text == self.text && config.cluster != in_force.cluster {
             notes = vec![
@@ -202,7 +214,7 @@ impl Source {
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
         let Parts { nodes, services } = config.cluster.clone().into_parts();
-        let source = Source { nodes, services, ..next };
+        let source = Source { nodes, services, records: Arc::clone(&config.records), ..next };
         let notes = self.differences(&source);
         let warnings = config.warnings_beyond(in_force);
         Ok(Proposal { config, source, write: None, notes, warnings })
@@ -253,13 +265,17 @@ impl Source {
     ) -> Result<(), Refusal> {
         let path = self.path.display();
         let edited = change.edit(file).map_err(|error| match error {
-            EditError::UnknownNode { .. } | EditError::UnknownService { .. } => Refusal::new(
+            EditError::UnknownNode { .. }
+            | EditError::UnknownService { .. }
+            | EditError::UnknownRecord { .. } => Refusal::new(
                 RefusalKind::Conflict,
                 format!("`{}` is not in {path}: repeat with --ephemeral, or add it first", change.name()),
             ),
             other => other.into(),
         })?;
-        let Parts { nodes, services } = self.parse(&edited.text)?.cluster.into_parts();
+        let filed = self.parse(&edited.text)?;
+        proposal.source.records = filed.records;
+        let Parts { nodes, services } = filed.cluster.into_parts();
         (proposal.source.nodes, proposal.source.services) = (nodes, services);
         if edited.text != proposal.source.text {
             let text =

@@ -13,6 +13,7 @@ use super::*;
 use crate::zone::{Addresses, Origin};
 
 mod large;
+mod records;
 
 const A: u16 = 1;
 const NS: u16 = 2;

@@ -1,10 +1,12 @@
 //! Turns answers into keys: the writes and removals after which CoreDNS gives the same answers for a zone.
 use std::collections::{BTreeMap, BTreeSet};
 
+use hickory_proto::rr::Name;
 use serde::Serialize;
 
 use super::{MARKER, place};
 use crate::cluster::APEX;
+use crate::records::is_wildcard;
 use crate::store::{Listing, Revision};
 use crate::zone::Zone;
 
@@ -60,9 +62,11 @@ pub fn steps(listing: &Listing, zone: &Zone) -> Vec<Step> {
 
 /// The wanted values below each name's key.
 fn wanted(zone: &Zone) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
-    let answered = zone.names().filter(|(_, addresses)| !addresses.refused);
+    // No key means all names that do not exist, and a slash separates the parts of a key.
+    let has_key = |name: &Name| !is_wildcard(name) && !name.iter().flatten().any(|octet| *octet == b'/');
+    let answered = zone.names().filter(|(name, addresses)| !addresses.refused && has_key(name));
     let places = answered.filter_map(|(name, addresses)| {
-        let labels = usize::from(name.num_labels() - zone.apex().num_labels());
+        let labels = name.iter().len() - zone.apex().iter().len();
         let labels: Vec<_> = name.iter().take(labels).map(String::from_utf8_lossy).collect();
         let name = if labels.is_empty() { APEX.to_owned() } else { labels.join(".") };
         let value = |host: std::net::IpAddr| {

@@ -149,7 +149,7 @@ pub(super) fn opcodes(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -
 
 pub(super) fn meta_queries(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let meta = matches!(query.qtype, OPT | 248..=250 | 253 | 254);
-    let occurs = meta && rcode(ours) == NotImp && !is_error(query, theirs) && theirs.answers.is_empty();
+    let occurs = meta && rcode(ours) == NotImp && !is_error(query, theirs) && has_only_aliases(theirs);
     make_error_where(occurs, NotImp, theirs)
 }
 
@@ -223,14 +223,15 @@ pub(super) fn spelling(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> b
 }
 
 pub(super) fn name_servers(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
-    let Served { servers, glue, .. } = &*query.served;
+    let Served { servers, targets, .. } = &*query.served;
     let answered = !ours.answers.is_empty() && ours.answers == theirs.answers;
     let more = ours.authorities != theirs.authorities || ours.additionals != theirs.additionals;
     let occurs = answered
         && more
         && ours.authorities.is_empty()
         && lower_case(&theirs.authorities).is_subset(servers)
-        && lower_case(&theirs.additionals).is_subset(glue);
+        && lower_case(&ours.additionals).is_subset(targets)
+        && lower_case(&theirs.additionals).is_subset(targets);
     if occurs {
         theirs.authorities.clone_from(&ours.authorities);
         theirs.additionals.clone_from(&ours.additionals);
@@ -293,15 +294,18 @@ pub(super) fn whole_soa(query: &Query, ours: &mut Meaning, theirs: &mut Meaning)
     let RData::SOA(data) = &soa.data else { return false };
     // A pointer, type, class, TTL and length before the data, and five numbers in it.
     let soa_octets = 12 + data.mname.len() + data.rname.len() + 20;
+    // A text is longer than its record.
+    let aliases_octets: usize = theirs.answers.iter().map(String::len).sum();
     let occurs = ours.metadata.truncation
         && !theirs.metadata.truncation
         && ours.answers.is_empty()
-        && theirs.answers.is_empty()
+        && has_only_aliases(theirs)
         && theirs.authorities.len() == 1
         && lower_case(&theirs.authorities) == BTreeSet::from([soa.to_string().to_lowercase()])
-        && HEADER + query.question.len() + soa_octets + OPT_MAX > LEAST_LIMIT;
+        && HEADER + query.question.len() + aliases_octets + soa_octets + OPT_MAX > LEAST_LIMIT;
     if occurs {
         theirs.metadata.truncation = true;
+        theirs.answers.clear();
         theirs.authorities.clear();
     }
     occurs
@@ -327,6 +331,11 @@ fn make_error(rcode: ResponseCode, theirs: &mut Meaning) {
 
 fn rcode(answer: &Meaning) -> ResponseCode {
     answer.metadata.response_code
+}
+
+/// Whether the answer section has nothing but CNAME records.
+fn has_only_aliases(answer: &Meaning) -> bool {
+    answer.answers.iter().all(|record| record.contains(" CNAME "))
 }
 
 /// A message that is no query gets only errors.

@@ -1,9 +1,11 @@
 //! The zone under test, its server and a client.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use dns_xdp::datapath;
 use dns_xdp::flood_limits::{FloodLimits, Network, RateLimit};
 use dns_xdp::network::{Place, VlanProtocol, VlanTag};
+use dns_xdp::records::{RecordSet, Records, data, full_name, record_type};
 use dns_xdp::zone::{Addresses, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table::limit::Rate;
@@ -107,7 +109,51 @@ fn relative(octets: usize) -> String {
 
 /// The zone under test.
 pub fn zone() -> Zone {
-    made_of("hostmaster", 1, names())
+    made_of("hostmaster", 1, names()).with_records(Arc::new(Records::new(records())))
+}
+
+/// The static records of the zone under test: owner, type and data.
+const RECORDS: [(&str, &str, &str); 15] = [
+    ("texted", "TXT", "a text beside an address"),
+    ("printed", "SSHFP", "1 1 dd465c09cfa51fb45020cc83316fff21b9ec74ac"),
+    ("_redis._tcp", "SRV", "0 5 6379 node3"),
+    ("mail", "MX", "10 Node3"),
+    ("mail", "CAA", "0 issue letsencrypt.org"),
+    ("bound", "HTTPS", "1 . alpn=h2"),
+    ("static", "A", "203.0.113.77"),
+    ("static", "TXT", "\"of a\" \"static name\""),
+    ("alias", "CNAME", "node3"),
+    ("chain", "CNAME", "Alias"),
+    ("away", "CNAME", "www.example.org."),
+    ("dangling", "CNAME", "nothing.prod"),
+    ("to-prod", "CNAME", "prod"),
+    ("pointer", "PTR", "node1"),
+    ("unknown", "TYPE65280", "\\# 3 010203"),
+];
+
+fn records() -> Vec<RecordSet> {
+    RECORDS.iter().map(|(owner, rtype, text)| record(owner, rtype, text)).collect()
+}
+
+/// A static record. Its owner and the names in its data are relative to the apex.
+pub fn record(owner: &str, rtype: &str, text: &str) -> RecordSet {
+    let (apex, rtype) = (absolute("@"), record_type(rtype).expect("the tests' types are types"));
+    let data = vec![data(rtype, text, &apex).expect("the tests' data are valid")];
+    let owner = full_name(owner, &apex).expect("the tests' names are names").to_lowercase();
+    RecordSet { owner, rtype, ttl_seconds: TTL, data }
+}
+
+/// The same zone with wildcards.
+pub fn zone_with_wildcards() -> Zone {
+    let wildcards = [
+        ("*", "TXT", "for every name"),
+        ("*", "A", "203.0.113.88"),
+        ("*.prod", "CNAME", "node3"),
+        ("*.service", "MX", "10 node3"),
+    ];
+    let wildcards = wildcards.iter().map(|(owner, rtype, text)| record(owner, rtype, text));
+    let records = records().into_iter().chain(wildcards);
+    made_of("hostmaster", 1, names()).with_records(Arc::new(Records::new(records)))
 }
 
 /// The time of day in seconds since 1970, and the secrets in force: RFC 9018, appendix A.1.
@@ -152,7 +198,8 @@ pub const CENTURIES: Rate = Rate { interval: u64::MAX / 4, tolerance: 0 };
 pub fn zone_with_name_servers(count: u8) -> Zone {
     let servers = (1..=count)
         .map(|nth| (format!("ns{nth}"), Addresses::new(TTL, [ipv4(nth).into(), ipv6(nth).into()])));
-    made_of("hostmaster", count, names().into_iter().chain(servers))
+    let zone = made_of("hostmaster", count, names().into_iter().chain(servers));
+    zone.with_records(Arc::new(Records::new(records())))
 }
 
 /// Every name of the zone under test, relative to its apex, with its addresses.
@@ -175,6 +222,9 @@ fn names() -> Vec<(String, Addresses)> {
         ("one-of-many".to_owned(), Addresses { answers_max: 1, ..rotating(100) }),
         ("ordered".to_owned(), Addresses { rotate: false, answers_max: 2, ..rotating(33) }),
         ("db.prod".to_owned(), Addresses::new(TTL, both(1))),
+        ("texted".to_owned(), Addresses::new(TTL, [ipv4(1).into()])),
+        ("printed".to_owned(), Addresses::new(TTL, both(1))),
+        ("bound".to_owned(), rotating(3)),
         ("withheld".to_owned(), Addresses { refused: true, ..Addresses::new(TTL, both(1)) }),
         (
             "failed-over".to_owned(),

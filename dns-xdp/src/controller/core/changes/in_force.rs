@@ -63,6 +63,7 @@ impl Core {
                 Some(match change {
                     ClusterChange::Node(_) => occurrences::node(&name, &differences),
                     ClusterChange::Service(_) => occurrences::service(&name, &differences),
+                    ClusterChange::Record(_) => occurrences::record(&name, &differences),
                 })
             }
             What::Join(view) => {
@@ -87,7 +88,9 @@ impl Core {
                 !self.health.config().cluster.nodes.iter().any(|known| known.name == name)
             }
             ClusterChange::Node(NodeChange::Remove { .. }) => !ephemeral,
-            ClusterChange::Node(NodeChange::Set { .. }) | ClusterChange::Service(_) => false,
+            ClusterChange::Node(NodeChange::Set { .. })
+            | ClusterChange::Service(_)
+            | ClusterChange::Record(_) => false,
         }
     }
 

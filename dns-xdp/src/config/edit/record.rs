@@ -1,0 +1,356 @@
+//! Changes the static records in the text of a configuration, and leaves everything else in it as it is.
+use std::collections::HashMap;
+
+use hickory_proto::rr::Name;
+use serde::{Deserialize, Serialize};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
+
+use super::{EditError, Edited, name_of, parse, tables_of, unchanged};
+use crate::records::{data, full_name, octets_of_data, record_type, relative, type_text};
+
+/// The records of a name with one type, as a command gives them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordKeys {
+    /// The name, relative to the zone or fully qualified.
+    pub name: String,
+    /// The type's mnemonic, or `TYPE1234`.
+    pub r#type: String,
+    /// The data of the records in presentation form; empty: not given.
+    #[serde(default)]
+    pub values: Vec<String>,
+    /// `ttl` in seconds; `None`: not given.
+    #[serde(default)]
+    pub ttl_seconds: Option<u32>,
+}
+
+/// What to do with an RRset that is there with other data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Add the missing records to it.
+    Extend,
+    /// Refuse the change.
+    Refuse,
+}
+
+/// A name and a type, as far as they can be read.
+type Key = (Result<Name, String>, Result<u16, String>);
+
+/// A text that is being changed.
+struct Records {
+    document: DocumentMut,
+    apex: Name,
+    /// The position of each RRset. A file may have thousands.
+    positions: HashMap<Key, usize>,
+}
+
+/// Adds records. Adding the same records again changes nothing.
+pub fn add_records(text: &str, wanted: &[RecordKeys], existing: Existing) -> Result<Edited, EditError> {
+    let mut records = Records::of(text)?;
+    let (mut notes, mut is_changed) = (Vec::new(), false);
+    for keys in wanted {
+        match records.add(keys, existing)? {
+            Some(note) => notes.push(note),
+            None => is_changed = true,
+        }
+    }
+    let text = if is_changed { records.document.to_string() } else { text.to_owned() };
+    Ok(Edited { text, notes })
+}
+
+/// Changes the data or the TTL of an RRset. What is not given stays as it is.
+pub fn set_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError> {
+    let mut records = Records::of(text)?;
+    let index = records.position(keys).ok_or_else(|| unknown(keys))?;
+    let (apex, table) = records.table(index)?;
+    if !keys.values.is_empty() && !same_values(&apex, keys, &values(table)) {
+        write_values(table, &keys.values);
+    }
+    write_ttl(table, keys.ttl_seconds);
+    Ok(Edited { text: records.document.to_string(), notes: Vec::new() })
+}
+
+/// Removes the given records of an RRset, or all of them. Removing records that are not there changes nothing.
+pub fn remove_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError> {
+    let mut records = Records::of(text)?;
+    let Some(index) = records.position(keys) else {
+        return Ok(unchanged(text, unknown(keys).to_string()));
+    };
+    let (apex, table) = records.table(index)?;
+    let written = values(table);
+    let is_wanted = |value: &&String| {
+        !keys.values.is_empty() && !keys.values.iter().any(|gone| is_same(&apex, keys, gone, value))
+    };
+    let left: Vec<String> = written.iter().filter(is_wanted).cloned().collect();
+    if left.len() == written.len() {
+        return Ok(unchanged(text, format!("{} has no such value", titled(keys))));
+    }
+    if left.is_empty() {
+        let tables = tables(&mut records.document)?;
+        tables.remove(index);
+        if tables.is_empty() {
+            records.document.remove("record");
+        }
+    } else {
+        write_values(table, &left);
+    }
+    Ok(Edited { text: records.document.to_string(), notes: Vec::new() })
+}
+
+impl Records {
+    fn of(text: &str) -> Result<Self, EditError> {
+        let document = parse(text)?;
+        let zone = document.get("zone").and_then(Item::as_table_like).and_then(|zone| zone.get("name"));
+        let apex = zone.and_then(Item::as_str).and_then(|name| full_name(name, &Name::root()).ok());
+        let apex = apex.unwrap_or_default().to_lowercase();
+        if document.get("record").is_some_and(|records| !records.is_array_of_tables()) {
+            let text = "the records are not written as [[record]]; rewrite them so";
+            return Err(EditError::Conflict(text.to_owned()));
+        }
+        let rtype = |table: &Table| table.get("type").and_then(Item::as_str).unwrap_or_default().to_owned();
+        let key = |table: &Table| key(name_of(table), &rtype(table), &apex);
+        let positions = tables_of(&document, "record").map(key).zip(0..).collect();
+        Ok(Records { document, apex, positions })
+    }
+
+    /// Adds records; returns a note if there is nothing to do.
+    fn add(&mut self, keys: &RecordKeys, existing: Existing) -> Result<Option<String>, EditError> {
+        let Some(index) = self.position(keys) else {
+            let table = table_of(keys, &self.apex);
+            let tables = tables(&mut self.document)?;
+            self.positions.insert(key(&keys.name, &keys.r#type, &self.apex), tables.len());
+            tables.push(table);
+            return Ok(None);
+        };
+        let (apex, table) = self.table(index)?;
+        let written = values(table);
+        let has_ttl = keys.ttl_seconds.is_none_or(|ttl| ttl_of(table) == Some(ttl));
+        let is_missing = |value: &&String| !written.iter().any(|known| is_same(&apex, keys, known, value));
+        let missing: Vec<String> = keys.values.iter().filter(is_missing).cloned().collect();
+        if missing.is_empty() && has_ttl {
+            return Ok(Some(format!("{} is there already", titled(keys))));
+        }
+        if existing == Existing::Refuse || !has_ttl {
+            return Err(EditError::Conflict(format!(
+                "{} is there with other values or another TTL; use `dns-xdp record set {} {}`",
+                titled(keys),
+                keys.name,
+                keys.r#type
+            )));
+        }
+        write_values(table, &[written, missing].concat());
+        Ok(None)
+    }
+
+    /// Returns the position of an RRset, whatever the form of its name and type.
+    fn position(&self, keys: &RecordKeys) -> Option<usize> {
+        self.positions.get(&key(&keys.name, &keys.r#type, &self.apex)).copied()
+    }
+
+    fn table(&mut self, index: usize) -> Result<(Name, &mut Table), EditError> {
+        let apex = self.apex.clone();
+        Ok((apex, tables(&mut self.document)?.get_mut(index).expect("the position was just found")))
+    }
+}
+
+/// Returns the records of the text. Adds an empty list if there are none.
+fn tables(document: &mut DocumentMut) -> Result<&mut ArrayOfTables, EditError> {
+    let records = document.entry("record").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+    records.as_array_of_tables_mut().ok_or_else(|| {
+        EditError::Conflict("the records are not written as [[record]]; rewrite them so".to_owned())
+    })
+}
+
+fn key(name: &str, rtype: &str, apex: &Name) -> Key {
+    let owner = full_name(name, apex).map(|name| name.to_lowercase()).map_err(|_| name.to_owned());
+    (owner, record_type(rtype).map(u16::from).ok_or_else(|| rtype.to_owned()))
+}
+
+fn unknown(keys: &RecordKeys) -> EditError {
+    EditError::UnknownRecord { name: keys.name.clone(), rtype: keys.r#type.clone() }
+}
+
+fn titled(keys: &RecordKeys) -> String {
+    format!("record `{} {}`", keys.name, keys.r#type)
+}
+
+fn values(table: &Table) -> Vec<String> {
+    let one = table.get("value").and_then(Item::as_str);
+    let several =
+        table.get("values").and_then(Item::as_array).into_iter().flatten().filter_map(Value::as_str);
+    one.into_iter().chain(several).map(str::to_owned).collect()
+}
+
+fn ttl_of(table: &Table) -> Option<u32> {
+    let written = humantime::parse_duration(table.get("ttl").and_then(Item::as_str)?).ok()?;
+    u32::try_from(written.as_secs()).ok()
+}
+
+/// Whether two values are the same data.
+fn is_same(apex: &Name, keys: &RecordKeys, one: &str, other: &str) -> bool {
+    let Some(rtype) = record_type(&keys.r#type) else { return one == other };
+    let octets = |text: &str| data(rtype, text, apex).map(|data| octets_of_data(&data));
+    match (octets(one), octets(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+fn same_values(apex: &Name, keys: &RecordKeys, written: &[String]) -> bool {
+    let pairs = keys.values.iter().zip(written);
+    keys.values.len() == written.len()
+        && pairs.into_iter().all(|(one, other)| is_same(apex, keys, one, other))
+}
+
+fn table_of(keys: &RecordKeys, apex: &Name) -> Table {
+    let mut table = Table::new();
+    table.decor_mut().set_prefix("\n");
+    let name = full_name(&keys.name, apex).map(|name| relative(&name.to_lowercase(), apex));
+    table.insert("name", toml_edit::value(name.unwrap_or_else(|_| keys.name.clone())));
+    let rtype = record_type(&keys.r#type).map(type_text);
+    table.insert("type", toml_edit::value(rtype.unwrap_or_else(|| keys.r#type.clone())));
+    write_values(&mut table, &keys.values);
+    write_ttl(&mut table, keys.ttl_seconds);
+    table
+}
+
+/// Returns the sections of these records as text.
+pub fn record_sections(records: &[RecordKeys], apex: &Name) -> String {
+    let mut document = DocumentMut::new();
+    let mut tables = ArrayOfTables::new();
+    for keys in records {
+        tables.push(table_of(keys, apex));
+    }
+    document.insert("record", Item::ArrayOfTables(tables));
+    document.to_string().trim_start().to_owned()
+}
+
+/// Writes one value as `value` and several as `values`. Keeps the comment beside a value that is replaced.
+fn write_values(table: &mut Table, values: &[String]) {
+    let (key, other, mut new) = match values {
+        [value] => ("value", "values", Value::from(value.as_str())),
+        several => ("values", "value", Value::from(several.iter().map(String::as_str).collect::<Array>())),
+    };
+    let old = table.get(key).or_else(|| table.get(other)).and_then(Item::as_value);
+    if let Some(old) = old {
+        *new.decor_mut() = old.decor().clone();
+    }
+    if table.contains_key(key) || !table.contains_key(other) {
+        table.insert(key, Item::Value(new));
+        return;
+    }
+    // The key that replaces another one has its place, before the TTL.
+    let ttl = table.remove("ttl");
+    table.remove(other);
+    table.insert(key, Item::Value(new));
+    if let Some(ttl) = ttl {
+        table.insert("ttl", ttl);
+    }
+}
+
+fn write_ttl(table: &mut Table, ttl_seconds: Option<u32>) {
+    let Some(ttl_seconds) = ttl_seconds.filter(|ttl| ttl_of(table) != Some(*ttl)) else { return };
+    let mut new = Value::from(format!("{ttl_seconds}s"));
+    if let Some(old) = table.get("ttl").and_then(Item::as_value) {
+        *new.decor_mut() = old.decor().clone();
+    }
+    table.insert("ttl", Item::Value(new));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+[zone]
+name = \"demo.example.com\"
+
+# for the certificate
+[[record]]
+name = \"_acme-challenge\"
+type = \"TXT\"
+value = \"one\" # from the CA
+ttl = \"1m\"
+
+[metrics]
+listen = \"off\"
+";
+
+    fn keys(name: &str, rtype: &str, values: &[&str]) -> RecordKeys {
+        let values = values.iter().map(|&value| value.to_owned()).collect();
+        RecordKeys { name: name.to_owned(), r#type: rtype.to_owned(), values, ttl_seconds: None }
+    }
+
+    fn add(text: &str, keys: RecordKeys) -> Result<Edited, EditError> {
+        add_records(text, &[keys], Existing::Extend)
+    }
+
+    #[test]
+    fn a_record_is_added_after_the_last_and_nothing_else_changes() {
+        let edited = add(TEXT, keys("WWW.demo.example.com.", "mx", &["10 mail", "20 node1"])).unwrap();
+        let added = "\n[[record]]\nname = \"www\"\ntype = \"MX\"\nvalues = [\"10 mail\", \"20 node1\"]\n";
+        let place = TEXT.find("\n[metrics]").unwrap();
+        assert_eq!(edited.text, format!("{}{added}{}", &TEXT[..place], &TEXT[place..]));
+        let first = add("[zone]\nname = \"example.com\"\n", keys("@", "TXT", &["x"])).unwrap();
+        assert_eq!(
+            first.text,
+            "[zone]\nname = \"example.com\"\n\n[[record]]\nname = \"@\"\ntype = \"TXT\"\nvalue = \"x\"\n"
+        );
+    }
+
+    #[test]
+    fn another_value_joins_the_records_of_its_name_and_type() {
+        let edited = add(TEXT, keys("_ACME-challenge.demo.example.com.", "type16", &["two"])).unwrap();
+        assert_eq!(edited.text, TEXT.replace("value = \"one\" #", "values = [\"one\", \"two\"] #"));
+        let again = add(&edited.text, keys("_acme-challenge", "TXT", &["two"])).unwrap();
+        assert_eq!((again.text, again.notes.len()), (edited.text.clone(), 1));
+        let same = add(TEXT, keys("_acme-challenge", "TXT", &["\"one\""])).unwrap();
+        assert_eq!(same.text, TEXT, "another way to write the same data");
+        let refused =
+            add_records(TEXT, &[keys("_acme-challenge", "TXT", &["two"])], Existing::Refuse).unwrap_err();
+        assert!(refused.to_string().contains("`dns-xdp record set _acme-challenge TXT`"), "{refused}");
+        let other_ttl = RecordKeys { ttl_seconds: Some(5), ..keys("_acme-challenge", "TXT", &["one"]) };
+        assert!(add(TEXT, other_ttl).is_err());
+        let same_ttl = RecordKeys { ttl_seconds: Some(60), ..keys("_acme-challenge", "TXT", &["one"]) };
+        assert_eq!(add(TEXT, same_ttl).unwrap().text, TEXT);
+    }
+
+    #[test]
+    fn what_is_set_is_changed_and_comments_stay() {
+        let edited = set_record(TEXT, &keys("_acme-challenge", "TXT", &["three"])).unwrap();
+        assert_eq!(edited.text, TEXT.replace("\"one\"", "\"three\""));
+        let ttl = RecordKeys { ttl_seconds: Some(5), ..keys("_acme-challenge", "TXT", &[]) };
+        assert_eq!(set_record(TEXT, &ttl).unwrap().text, TEXT.replace("\"1m\"", "\"5s\""));
+        let error = set_record(TEXT, &keys("www", "A", &["192.0.2.1"])).unwrap_err();
+        assert_eq!(error.to_string(), "there is no record `www A`; `dns-xdp record list` shows them");
+    }
+
+    #[test]
+    fn one_value_or_all_of_them_are_removed() {
+        let both = add(TEXT, keys("_acme-challenge", "TXT", &["two"])).unwrap().text;
+        let one = remove_record(&both, &keys("_acme-challenge", "TXT", &["two"])).unwrap();
+        assert_eq!(one.text, TEXT);
+        for values in [&[][..], &["one", "two"]] {
+            let all = remove_record(&both, &keys("_acme-challenge", "txt", values)).unwrap().text;
+            assert!(!all.contains("record") && all.contains("[metrics]"), "{all}");
+        }
+        for idle in [keys("_acme-challenge", "MX", &[]), keys("_acme-challenge", "TXT", &["nine"])] {
+            let edited = remove_record(TEXT, &idle).unwrap();
+            assert_eq!((edited.text.as_str(), edited.notes.len()), (TEXT, 1));
+        }
+        let none = remove_record("[zone]\nname = \"example.com\"\n", &keys("x", "TXT", &[])).unwrap();
+        assert_eq!(none.text, "[zone]\nname = \"example.com\"\n");
+    }
+
+    #[test]
+    fn several_records_are_added_together_or_not_at_all() {
+        let wanted = [keys("a", "TXT", &["1"]), keys("_acme-challenge", "TXT", &["two"])];
+        assert!(add_records(TEXT, &wanted, Existing::Refuse).is_err());
+        let edited = add_records(TEXT, &wanted[..1], Existing::Refuse).unwrap();
+        assert!(edited.text.contains("name = \"a\""), "{}", edited.text);
+        let apex = full_name("demo.example.com.", &Name::root()).unwrap();
+        let sections = record_sections(&wanted, &apex);
+        assert!(sections.starts_with("[[record]]\nname = \"a\"\n"), "{sections}");
+        assert!(sections.contains("\n\n[[record]]\nname = \"_acme-challenge\"\n"), "{sections}");
+    }
+}

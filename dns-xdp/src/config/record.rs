@@ -1,0 +1,537 @@
+//! Reads `[[record]]`, and checks the records against each other and against the other names of the zone.
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use hickory_proto::rr::{Name, RData, RecordType};
+use toml::de::DeValue;
+
+use super::diagnostic::{At, Diagnostics};
+use super::field::{self, Read};
+use super::spec::ClusterSpec;
+use super::table_reader::TableReader;
+use super::{Config, nearest};
+use crate::cluster::APEX;
+use crate::records::{
+    RecordSet, Records, data, full_name, is_wildcard, octets_of_data, presentation, record_type, relative,
+    source_of_synthesis, target, type_text,
+};
+
+/// The most octets of an RRset in a message. The rest of a message's 65,535 octets is for the question, an OPT record and
+/// a chain of aliases.
+const SET_MAX: usize = 62_000;
+/// Octets of a record besides its data: a pointer to the owner, type, class, TTL and length.
+const RECORD_REST: usize = 12;
+/// The types of which the operator probably means one, for the message about an unknown type.
+const USUAL: [&str; 13] =
+    ["A", "AAAA", "CAA", "CNAME", "HTTPS", "MX", "NAPTR", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"];
+
+/// One `[[record]]`, with the places of the values that are checked against the rest of the file.
+pub(super) struct RecordSpec {
+    name: At<Name>,
+    /// The name as other sections write it.
+    relative: String,
+    rtype: At<RecordType>,
+    ttl_seconds: u32,
+    data: Vec<At<RData>>,
+}
+
+impl RecordSpec {
+    /// Returns the name relative to the zone.
+    pub(super) fn relative(&self) -> &str {
+        &self.relative
+    }
+
+    fn is_address(&self) -> bool {
+        matches!(self.rtype.value, RecordType::A | RecordType::AAAA)
+    }
+
+    fn is_alias(&self) -> bool {
+        self.rtype.value == RecordType::CNAME
+    }
+}
+
+/// Reads a section. Its TTL is the zone's unless it has its own. Without an apex only the keys are checked.
+pub(super) fn record(
+    mut section: TableReader<'_>,
+    apex: Option<&Name>,
+    ttl_seconds: u32,
+) -> Option<RecordSpec> {
+    let name = section.required("name", "\"_acme-challenge\"", name_text);
+    let rtype = section.required("type", "\"TXT\"", own_type);
+    let value = section.located("value", value_text);
+    let values = section.filled_list("values", "[\"first\", \"second\"]", value_text);
+    let ttl_seconds = section.value("ttl", field::ttl_seconds).unwrap_or(ttl_seconds);
+    match (section.place("value"), section.place("values")) {
+        (Some(_), Some(at)) => {
+            section.problem(at, "`values` is beside `value`; write all values in `values`")
+        }
+        (None, None) => {
+            section.problem(
+                section.at(),
+                "[[record]] has no `value`; write value = \"…\", or a list of `values`",
+            );
+        }
+        _ => {}
+    }
+    section.close();
+    let (At { at, value: text }, rtype, apex) = (name?, rtype?, apex?);
+    let name = match full_name(&text, apex) {
+        Ok(name) if !apex.zone_of(&name) => {
+            section.problem(
+                at,
+                format!(
+                    "`name` is `{text}`, which is outside the zone {apex}; write it relative to the zone"
+                ),
+            );
+            return None;
+        }
+        Ok(name) => At { at, value: name.to_lowercase() },
+        Err(problem) => {
+            section.problem(at, format!("`name` is `{text}`, which {problem}"));
+            return None;
+        }
+    };
+    let key = if value.is_some() { "value" } else { "values" };
+    let read = |At { at, value }: At<String>| match data(rtype.value, &value, apex) {
+        Ok(data) => Some(At { at, value: data }),
+        Err(problem) => {
+            section.problem(at, format!("`{key}` {problem}"));
+            None
+        }
+    };
+    let data: Vec<At<RData>> = value.into_iter().chain(values).filter_map(read).collect();
+    let relative = relative(&name.value, apex);
+    Some(RecordSpec { name, relative, rtype, ttl_seconds, data })
+}
+
+fn name_text(value: &DeValue<'_>) -> Read<String> {
+    field::text(value, "a name such as \"_acme-challenge\"").map(str::to_owned)
+}
+
+fn value_text(value: &DeValue<'_>) -> Read<String> {
+    field::text(value, "the data of a record, such as \"10 mail\" for MX").map(str::to_owned)
+}
+
+/// Reads a type. Refuses types that the zone makes itself, and types that no zone has.
+fn own_type(value: &DeValue<'_>) -> Read<RecordType> {
+    let text = field::text(value, "a type such as \"TXT\"")?;
+    let Some(rtype) = record_type(text) else {
+        let remedy = match nearest(&text.to_ascii_uppercase(), USUAL) {
+            Some(known) => format!("did you mean \"{known}\"?"),
+            None => "write a type such as \"TXT\", or its number such as \"TYPE1234\"".to_owned(),
+        };
+        return Err(format!("is `{text}`, which is no type; {remedy}"));
+    };
+    match refusal(rtype) {
+        Some(reason) => Err(format!("is `{text}`: {reason}; remove the record")),
+        None => Ok(rtype),
+    }
+}
+
+/// Returns why no record of a type can be configured.
+fn refusal(rtype: RecordType) -> Option<&'static str> {
+    /// Types that only queries have (RFC 6895, section 3.1).
+    const META: std::ops::RangeInclusive<u16> = 128..=255;
+    match rtype {
+        RecordType::SOA => Some("the zone makes its SOA record from [zone]"),
+        RecordType::NS => Some("the zone makes its NS records from the nodes, and it delegates no names"),
+        RecordType::DS
+        | RecordType::RRSIG
+        | RecordType::SIG
+        | RecordType::NSEC
+        | RecordType::NSEC3
+        | RecordType::NSEC3PARAM
+        | RecordType::DNSKEY
+        | RecordType::KEY
+        | RecordType::CDS
+        | RecordType::CDNSKEY => Some("the zone is not signed"),
+        RecordType::DNAME => {
+            Some("dns-xdp does not redirect the names below a name; write a CNAME record for each")
+        }
+        RecordType::ANAME => Some("there is no such type in the DNS; write a [[service]], or a CNAME record"),
+        RecordType::OPT | RecordType::ZERO => Some("no zone has records of this type"),
+        other if META.contains(&u16::from(other)) => Some("no zone has records of this type"),
+        _ => None,
+    }
+}
+
+/// Records every problem of the records as a whole.
+pub(super) fn check(records: &[RecordSpec], spec: &ClusterSpec, problems: &Diagnostics) {
+    let mut sets: BTreeMap<(&Name, u16), &RecordSpec> = BTreeMap::new();
+    let mut holders: BTreeMap<&Name, Vec<&RecordSpec>> = BTreeMap::new();
+    let holder = Holders::of(spec);
+    for record in records {
+        let (name, rtype) = (&record.relative, type_text(record.rtype.value));
+        if sets.insert((&record.name.value, record.rtype.value.into()), record).is_some() {
+            let text = format!(
+                "`{name}` has {rtype} records already; write all of them as `values` of one [[record]]"
+            );
+            problems.add(record.name.at, text);
+            continue;
+        }
+        holders.entry(&record.name.value).or_default().push(record);
+        alone(record, problems);
+        if let Some(holder) = holder.get(name)
+            && (record.is_address() || record.is_alias())
+        {
+            let text = if record.is_alias() {
+                format!(
+                    "`{name}` is {holder}, and no name has other data beside a CNAME record (RFC 1034, section 3.6.2); rename the record"
+                )
+            } else {
+                format!("`{name}` is {holder}, which answers addresses already; rename the record")
+            };
+            problems.add(record.name.at, text);
+        }
+    }
+    for at_name in holders.values() {
+        together(at_name, problems);
+    }
+    loops(records, spec, problems);
+}
+
+/// Checks the values of one RRset.
+fn alone(record: &RecordSpec, problems: &Diagnostics) {
+    let (name, rtype) = (&record.relative, type_text(record.rtype.value));
+    let mut seen = HashSet::new();
+    for At { at, value } in &record.data {
+        if !seen.insert(octets_of_data(value)) {
+            let value = presentation(value);
+            problems.add(*at, format!("`values` has {value} twice; remove one"));
+        }
+    }
+    if let (true, Some(second)) = (record.is_alias(), record.data.get(1)) {
+        problems.add(
+            second.at,
+            format!("`{name}` has several CNAME records, and a name has one target; remove the others"),
+        );
+    }
+    let octets: usize = record.data.iter().map(|data| RECORD_REST + octets_of_data(&data.value).len()).sum();
+    if octets > SET_MAX {
+        let text = format!(
+            "the {rtype} records of `{name}` have {octets} octets, more than the {SET_MAX} of a message; remove some"
+        );
+        problems.add(record.name.at, text);
+    }
+}
+
+/// Checks the RRsets of one name against each other.
+fn together(at_name: &[&RecordSpec], problems: &Diagnostics) {
+    let alias = at_name.iter().find(|record| record.is_alias());
+    if let Some(other) = alias.and_then(|_| at_name.iter().find(|record| !record.is_alias())) {
+        let text = format!(
+            "`{}` has a CNAME record and {} records; no name has other data beside a CNAME record (RFC 1034, section 3.6.2): remove one of them",
+            other.relative,
+            type_text(other.rtype.value)
+        );
+        problems.add(other.name.at, text);
+    }
+    let mut addresses = at_name.iter().filter(|record| record.is_address());
+    if let (Some(first), Some(second)) = (addresses.next(), addresses.next())
+        && first.ttl_seconds != second.ttl_seconds
+    {
+        let text = format!(
+            "the A and AAAA records of `{}` have the TTLs {}s and {}s; write one `ttl` for both",
+            second.relative, first.ttl_seconds, second.ttl_seconds
+        );
+        problems.add(second.name.at, text);
+    }
+}
+
+/// The names of nodes, name servers and services, and what they are.
+struct Holders<'s>(BTreeMap<&'s str, String>);
+
+impl<'s> Holders<'s> {
+    fn of(spec: &'s ClusterSpec) -> Self {
+        let mut holders = BTreeMap::from([(APEX, "the zone's own name".to_owned())]);
+        for node in &spec.nodes {
+            holders.insert(&node.name.value, "a node".to_owned());
+            if let Some(ns) = &node.ns {
+                holders
+                    .entry(&ns.value)
+                    .or_insert_with(|| format!("the name server of `{}`", node.name.value));
+            }
+        }
+        for service in &spec.services {
+            holders.entry(&service.name.value).or_insert_with(|| "a service".to_owned());
+        }
+        Holders(holders)
+    }
+
+    fn get(&self, relative: &str) -> Option<&str> {
+        self.0.get(relative).map(String::as_str)
+    }
+}
+
+/// Records CNAME records that lead back to themselves, also by way of wildcards.
+fn loops(records: &[RecordSpec], spec: &ClusterSpec, problems: &Diagnostics) {
+    let target = |record: &RecordSpec| match record.data.first().map(|data| &data.value) {
+        Some(RData::CNAME(target)) => Some(target.0.to_lowercase()),
+        _ => None,
+    };
+    let aliases: BTreeMap<&Name, (&RecordSpec, Name)> = records
+        .iter()
+        .filter(|record| record.is_alias())
+        .filter_map(|record| Some((&record.name.value, (record, target(record)?))))
+        .collect();
+    let Some(apex) = spec.apex.as_ref().filter(|_| !aliases.is_empty()) else { return };
+    let existing = existing(records, spec, apex);
+    let source = |name: Name| {
+        if existing.contains(&name) || !apex.zone_of(&name) {
+            return Some(name);
+        }
+        source_of_synthesis(&name, apex, |above| existing.contains(above))
+    };
+    let mut done: HashSet<&Name> = HashSet::new();
+    for start in aliases.keys() {
+        let mut path: HashSet<&Name> = HashSet::new();
+        let mut at = *start;
+        while let Some((owner, (record, target))) = aliases.get_key_value(at)
+            && !done.contains(*owner)
+        {
+            if !path.insert(owner) {
+                let text = format!(
+                    "the CNAME record of `{}` leads back to itself; give it another target",
+                    record.relative
+                );
+                problems.add(record.name.at, text);
+                break;
+            }
+            let Some(next) = source(target.clone()) else { break };
+            let Some((next, _)) = aliases.get_key_value(&next) else { break };
+            at = next;
+        }
+        done.extend(path);
+    }
+}
+
+/// Returns every name of the zone.
+fn existing(records: &[RecordSpec], spec: &ClusterSpec, apex: &Name) -> BTreeSet<Name> {
+    let of_nodes = spec.nodes.iter().flat_map(|node| [Some(&node.name), node.ns.as_ref()]).flatten();
+    let others = of_nodes.chain(spec.services.iter().map(|service| &service.name));
+    let others = others.filter_map(|name| full_name(&name.value, apex).ok());
+    let mut names = BTreeSet::new();
+    for name in records.iter().map(|record| record.name.value.clone()).chain(others) {
+        let mut name = name;
+        while apex.zone_of(&name) && names.insert(name.clone()) && name != *apex {
+            name = name.base_name();
+        }
+    }
+    names
+}
+
+/// Returns the checked records.
+pub(super) fn into_records(specs: Vec<RecordSpec>) -> Records {
+    let set = |spec: RecordSpec| RecordSet {
+        owner: spec.name.value,
+        rtype: spec.rtype.value,
+        ttl_seconds: spec.ttl_seconds,
+        data: spec.data.into_iter().map(|data| data.value).collect(),
+    };
+    Records::new(specs.into_iter().map(set))
+}
+
+/// The most warnings about targets.
+const WARNINGS: usize = 20;
+
+/// Returns warnings about targets in the zone that do not exist or that are aliases.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let (apex, records, cluster) = (&config.zone.apex, &config.records, &config.cluster);
+    if records.is_empty() {
+        return Vec::new();
+    }
+    let of_nodes = cluster.nodes.iter().flat_map(|node| [Some(node.name.as_str()), node.ns.as_deref()]);
+    let others = of_nodes.flatten().chain(cluster.services.iter().map(|service| service.name.as_str()));
+    let others = others.chain([APEX]).filter_map(|name| full_name(name, apex).ok());
+    let names: HashSet<Name> = records.owners().cloned().chain(others).collect();
+    let has_wildcard = names.iter().any(is_wildcard);
+    let warning = |set: &RecordSet, rdata: &RData| {
+        let is_alias = set.rtype == RecordType::CNAME;
+        let alias = || records.alias(&set.owner).map(|(_, target)| target);
+        let target = if is_alias { alias() } else { target(&set.owner, rdata) };
+        let target = target.filter(|target| apex.zone_of(target))?;
+        let title = format!("record `{} {}`", relative(&set.owner, apex), type_text(set.rtype));
+        let shown = relative(&target, apex);
+        if !names.contains(&target) && !has_wildcard {
+            Some(format!(
+                "{title} points to `{shown}`, and the zone has no such name; correct it, or add the name"
+            ))
+        } else if !is_alias && records.alias(&target).is_some() {
+            Some(format!(
+                "{title} points to the alias `{shown}`; write the alias's target (RFC 2181, section 10.3)"
+            ))
+        } else {
+            None
+        }
+    };
+    let all = records.iter().flat_map(|set| set.data.iter().filter_map(move |rdata| warning(set, rdata)));
+    all.take(WARNINGS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const FILE: &str = r#"[zone]
+name = "demo.example.com"
+ttl = "7s"
+[listen]
+interfaces = ["eth0"]
+[[node]]
+name = "node1"
+ipv4 = "192.0.2.11"
+[[service]]
+name = "db"
+nodes = ["node1"]
+"#;
+
+    fn parse(records: &str) -> Result<Config, String> {
+        Config::parse(&format!("{FILE}{records}"), Path::new("f")).map_err(|error| error.to_string())
+    }
+
+    fn record(name: &str, rtype: &str, value: &str) -> String {
+        format!("[[record]]\nname = {name:?}\ntype = {rtype:?}\nvalue = {value:?}\n")
+    }
+
+    #[test]
+    fn records_have_the_ttl_of_the_zone_or_their_own() {
+        let text = record("_x", "txt", "a b")
+            + &record("WWW.demo.example.com.", "A", "192.0.2.80")
+            + "ttl = \"1h\"\n";
+        let config = parse(&text).unwrap();
+        let sets: Vec<_> =
+            config.records.iter().map(|set| (set.owner.to_string(), set.ttl_seconds)).collect();
+        assert_eq!(
+            sets,
+            [("_x.demo.example.com.".to_owned(), 7), ("www.demo.example.com.".to_owned(), 3600)]
+        );
+    }
+
+    #[test]
+    fn several_values_are_one_rrset() {
+        let text = "[[record]]\nname = \"@\"\ntype = \"MX\"\nvalues = [\"10 a\", \"20 node1\"]\n";
+        let config = parse(text).unwrap();
+        assert_eq!(config.records.iter().next().unwrap().data.len(), 2);
+    }
+
+    #[test]
+    fn what_no_record_can_be_is_refused_with_its_line() {
+        // The first line of the records is line 12.
+        let cases = [
+            (record("x", "SOA", "a b 1 2 3 4 5"), "f:14: `type` is `SOA`: the zone makes"),
+            (record("sub", "NS", "ns1"), "f:14: `type` is `NS`"),
+            (record("x", "ANY", "x"), "f:14: "),
+            (record("x", "TYPE41", "\\# 0"), "f:14: "),
+            (record("x", "RRSIG", "x"), "the zone is not signed"),
+            (record("x", "DNAME", "a"), "CNAME record for each"),
+            (record("x", "TXTT", "a"), "did you mean \"TXT\"?"),
+            (record("x", "MX", "mail"), "f:15: `value` is not the data of an MX record"),
+            (record("www.example.org.", "TXT", "a"), "f:13: `name` is `www.example.org.`, which is outside"),
+            (record("a..b", "TXT", "a"), "f:13: "),
+            (record(&format!("{}.x", "y".repeat(64)), "TXT", "a"), "63"),
+            (record(&vec!["y".repeat(60); 4].join("."), "TXT", "a"), "255"),
+            (record("x", "TXT", "a") + "ttl = \"8d\"\n", "f:16: `ttl`"),
+            (record("x", "TXT", "a") + "values = [\"b\"]\n", "f:16: `values` is beside `value`"),
+            ("[[record]]\nname = \"x\"\ntype = \"TXT\"\n".to_owned(), "f:12: [[record]] has no `value`"),
+            ("[[record]]\nname = \"x\"\ntype = \"TXT\"\nvalues = []\n".to_owned(), "f:15: "),
+            (
+                "[[record]]\nname = \"x\"\ntype = \"TXT\"\nvalues = [\"a\", \"a\"]\n".to_owned(),
+                "f:15: `values` has \"a\" twice",
+            ),
+            (record("x", "TXT", "a") + "vlaue = \"b\"\n", "did you mean `value`?"),
+        ];
+        for (text, part) in cases {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_collides_is_refused() {
+        let cases = [
+            (record("node1", "A", "192.0.2.80"), "f:13: `node1` is a node, which answers addresses already"),
+            (record("NODE1", "CNAME", "db"), "`node1` is a node, and no name has other data beside a CNAME"),
+            (record("ns1", "AAAA", "2001:db8::1"), "the name server of `node1`"),
+            (record("db", "A", "192.0.2.80"), "`db` is a service"),
+            (record("@", "CNAME", "db"), "the zone's own name"),
+            (record("x", "TXT", "a") + &record("x", "CNAME", "db"), "`x` has a CNAME record and TXT records"),
+            (record("x", "TXT", "a") + &record("X", "TYPE16", "b"), "f:17: `x` has TXT records already"),
+            (record("a", "CNAME", "b") + &record("b", "CNAME", "a"), "leads back to itself"),
+            (record("a", "CNAME", "a"), "`a` leads back to itself"),
+            (record("*.w", "CNAME", "x.w"), "`*.w` leads back to itself"),
+            (
+                record("x", "A", "192.0.2.80") + &record("x", "AAAA", "2001:db8::80") + "ttl = \"9s\"\n",
+                "the TTLs 7s and 9s",
+            ),
+        ];
+        for (text, part) in cases {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let both = "[[record]]\nname = \"x\"\ntype = \"CNAME\"\nvalues = [\"db\", \"node1\"]\n";
+        assert!(parse(both).unwrap_err().contains("several CNAME records"));
+        let many: Vec<String> = (0..300).map(|nth| format!("\"{nth}{}\"", "x".repeat(240))).collect();
+        let many = format!("[[record]]\nname = \"x\"\ntype = \"TXT\"\nvalues = [{}]\n", many.join(", "));
+        assert!(parse(&many).unwrap_err().contains("more than the 62000"));
+    }
+
+    #[test]
+    fn what_only_looks_like_a_collision_is_accepted() {
+        let texts = [
+            record("node1", "TXT", "a")
+                + &record("node1", "SSHFP", "1 1 dd465c09cfa51fb45020cc83316fff21b9ec74ac"),
+            record("db", "MX", "10 node1"),
+            record("@", "CAA", "0 issue letsencrypt.org"),
+            record("_redis._tcp.node1", "SRV", "0 0 6379 node1"),
+            record("a", "CNAME", "b") + &record("c", "CNAME", "b") + &record("b", "CNAME", "node1"),
+            record("*", "CNAME", "node1") + &record("*.x", "TXT", "a"),
+            record("x", "A", "192.0.2.80") + &record("x", "AAAA", "2001:db8::80"),
+        ];
+        for text in texts {
+            parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        }
+    }
+
+    #[test]
+    fn targets_that_do_not_exist_or_are_aliases_are_warned_of() {
+        let warnings = |records: &str| {
+            let all = parse(records).unwrap().warnings();
+            all.into_iter().filter(|warning| warning.starts_with("record ")).collect::<Vec<_>>()
+        };
+        let sound = record("a", "MX", "10 node1")
+            + &record("b", "CNAME", "www.example.org.")
+            + &record("c", "MX", "0 .");
+        assert_eq!(warnings(&sound), [""; 0]);
+        let unsound =
+            record("a", "SRV", "0 0 1 nod1") + &record("b", "CNAME", "@") + &record("c", "MX", "10 b");
+        let found = warnings(&unsound);
+        assert!(found[0].contains("`a SRV` points to `nod1`, and the zone has no such name"), "{found:?}");
+        assert!(found[1].contains("`c MX` points to the alias `b`") && found.len() == 2, "{found:?}");
+        assert_eq!(warnings(&(record("a", "MX", "10 x") + &record("*", "A", "192.0.2.9"))), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_may_be_a_wildcard() {
+        let service = |name: &str| format!("[[service]]\nname = {name:?}\nnodes = [\"node1\"]\n");
+        for name in ["*", "*.prod"] {
+            let config = parse(&service(name)).unwrap();
+            assert_eq!(config.cluster.services[1].name, name);
+        }
+        for name in ["*x", "a.*", "**", "*.", "*.prod."] {
+            assert!(parse(&service(name)).is_err(), "{name}");
+        }
+        let both = service("*") + &record("*", "A", "192.0.2.80");
+        assert!(parse(&both).unwrap_err().contains("`*` is a service"));
+    }
+
+    #[test]
+    fn the_epoch_follows_the_records() {
+        let epoch = |records: &str| parse(records).unwrap().epoch();
+        let one = epoch(&record("x", "TXT", "a"));
+        assert_ne!(epoch(""), one);
+        assert_ne!(epoch(&record("x", "TXT", "b")), one);
+        assert_ne!(epoch(&(record("x", "TXT", "a") + "ttl = \"9s\"\n")), one);
+        assert_eq!(epoch(&record("X", "TYPE16", "\"a\"")), one, "another way to write the same");
+    }
+}

@@ -1,0 +1,396 @@
+//! The data of one record between presentation form and octets.
+//!
+//! Types whose names may be compressed (RFC 3597, section 4), and addresses, have hickory's types. The data of every
+//! other type are octets, so that a record is sent exactly as it was checked.
+use data_encoding::HEXUPPER_PERMISSIVE;
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, PTR};
+use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::binary::{BinDecoder, BinEncodable as _, BinEncoder, Restrict};
+
+use super::octets::{self, Reader, full_name, octets_of, quoted};
+use super::words::{Word, words};
+use super::{service_binding, type_text};
+
+/// The most octets of a record's data.
+const DATA_MAX: usize = u16::MAX as usize;
+/// The most octets of a character string (RFC 1035, section 3.3).
+const STRING_MAX: usize = 255;
+/// The word that begins data in octets (RFC 3597, section 5).
+const GENERIC: &str = "\\#";
+/// The type of old SPF records, whose data are as those of TXT (RFC 4408, section 3.1.1).
+const SPF: u16 = 99;
+
+/// Reads the data of a record in presentation form. Names are relative to the origin unless they end in a dot. A TXT
+/// record without quotes is one text, whatever its blanks. Texts of more than 255 octets are split.
+///
+/// # Errors
+/// The text is not the data of such a record: why, as the end of a sentence that begins with the text.
+pub fn data(rtype: RecordType, text: &str, origin: &Name) -> Result<RData, String> {
+    let is_text = is_text(rtype);
+    if is_text && !text.trim_start().starts_with('"') && !text.trim_start().starts_with(GENERIC) {
+        return strings(rtype, &[text.trim().as_bytes().to_vec()]);
+    }
+    let words = words(text)?;
+    if words.is_empty() {
+        return Err("is empty; write the data of the record".to_owned());
+    }
+    of_words(rtype, &words, origin)
+}
+
+/// Like [`data`], for words of a zone file.
+pub(super) fn of_words(rtype: RecordType, words: &[Word], origin: &Name) -> Result<RData, String> {
+    if let [first, rest @ ..] = words
+        && first.raw == GENERIC
+        && !first.is_quoted
+    {
+        return generic(rtype, rest);
+    }
+    if is_text(rtype) {
+        let strings: Result<Vec<Vec<u8>>, String> = words.iter().map(|word| octets_of(&word.raw)).collect();
+        return self::strings(rtype, &strings?);
+    }
+    let raw: Vec<&str> = words.iter().map(|word| word.raw.as_str()).collect();
+    let name = |text: &str| {
+        full_name(text, origin).map_err(|problem| format!("has the name `{text}`, which {problem}"))
+    };
+    match (rtype, raw.as_slice()) {
+        (RecordType::A, [address]) => {
+            let address = address.parse().map_err(|_| wanted("an IPv4 address such as \"192.0.2.11\""))?;
+            Ok(RData::A(A(address)))
+        }
+        (RecordType::AAAA, [address]) => {
+            let address = address.parse().map_err(|_| wanted("an IPv6 address such as \"2001:db8::11\""))?;
+            Ok(RData::AAAA(AAAA(address)))
+        }
+        (RecordType::CNAME, [target]) => Ok(RData::CNAME(CNAME(name(target)?))),
+        (RecordType::NS, [target]) => Ok(RData::NS(NS(name(target)?))),
+        (RecordType::PTR, [target]) => Ok(RData::PTR(PTR(name(target)?))),
+        (RecordType::MX, [preference, exchange]) => {
+            Ok(RData::MX(MX::new(number(preference)?, name(exchange)?)))
+        }
+        (RecordType::SRV, [priority, weight, port, target]) => {
+            let numbers = [number(priority)?, number(weight)?, number(port)?];
+            let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+            octets_data(rtype, [numbers, octets::wire(&name(target)?)].concat())
+        }
+        (RecordType::CAA, [flags, tag, value]) => {
+            let flags: u8 = flags.parse().map_err(|_| wanted("flags from 0 to 255"))?;
+            let is_tag = !tag.is_empty()
+                && tag.len() <= 15
+                && tag.bytes().all(|letter| letter.is_ascii_alphanumeric());
+            if !is_tag {
+                return Err(format!("has the tag `{tag}`; a tag has letters and digits, such as `issue`"));
+            }
+            let octets = [&[flags, tag.len() as u8][..], tag.as_bytes(), &octets_of(value)?].concat();
+            octets_data(rtype, octets)
+        }
+        (RecordType::HINFO, [cpu, os]) => octets_data(rtype, [string(cpu)?, string(os)?].concat()),
+        (RecordType::NAPTR, [order, preference, flags, services, regexp, replacement]) => {
+            let numbers = [number(order)?.to_be_bytes(), number(preference)?.to_be_bytes()].concat();
+            let strings = [string(flags)?, string(services)?, string(regexp)?].concat();
+            octets_data(rtype, [numbers, strings, octets::wire(&name(replacement)?)].concat())
+        }
+        (RecordType::SVCB | RecordType::HTTPS, [priority, target, parameters @ ..]) => {
+            octets_data(rtype, service_binding::octets(number(priority)?, &name(target)?, parameters)?)
+        }
+        (
+            RecordType::TLSA
+            | RecordType::SMIMEA
+            | RecordType::SSHFP
+            | RecordType::CERT
+            | RecordType::OPENPGPKEY
+            | RecordType::CSYNC,
+            fields,
+        ) => by_hickory(rtype, fields),
+        _ => Err(form(rtype)),
+    }
+}
+
+/// Returns the message about data of the wrong form.
+fn form(rtype: RecordType) -> String {
+    let example = match rtype {
+        RecordType::A => "192.0.2.11",
+        RecordType::AAAA => "2001:db8::11",
+        RecordType::CNAME | RecordType::PTR => "node1",
+        RecordType::MX => "10 mail",
+        RecordType::SRV => "0 0 6379 node1",
+        RecordType::CAA => "0 issue letsencrypt.org",
+        RecordType::SVCB | RecordType::HTTPS => "1 . alpn=h2",
+        RecordType::NAPTR => "100 10 u E2U+sip !^.*$!sip:info@example.com! .",
+        RecordType::HINFO => "RFC8482 \\\"\\\"",
+        _ => {
+            return format!(
+                "is in no form that dns-xdp knows for {}; write the octets, such as \"\\\\# 4 0A000001\" (RFC 3597, section 5)",
+                type_text(rtype)
+            );
+        }
+    };
+    format!("is not the data of {} record; write it like \"{example}\"", with_article(rtype))
+}
+
+fn with_article(rtype: RecordType) -> String {
+    let text = type_text(rtype);
+    // The letters whose names begin with a vowel.
+    let article = if text.starts_with(['A', 'E', 'F', 'H', 'I', 'L', 'M', 'N', 'O', 'R', 'S', 'X']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {text}")
+}
+
+fn wanted(what: &str) -> String {
+    format!("is wrong; write {what}")
+}
+
+fn is_text(rtype: RecordType) -> bool {
+    rtype == RecordType::TXT || u16::from(rtype) == SPF
+}
+
+fn number(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("has `{text}` for a number; write a number from 0 to 65535"))
+}
+
+/// Returns a character string in wire form.
+fn string(text: &str) -> Result<Vec<u8>, String> {
+    let octets = octets_of(text)?;
+    let length = u8::try_from(octets.len())
+        .map_err(|_| format!("has a string of more than {STRING_MAX} octets; shorten it"))?;
+    Ok([&[length][..], &octets].concat())
+}
+
+/// Returns the data of a TXT record with these texts. A longer text becomes several strings, which readers join.
+fn strings(rtype: RecordType, texts: &[Vec<u8>]) -> Result<RData, String> {
+    let mut octets = Vec::new();
+    for text in texts {
+        let chunks: Vec<&[u8]> = if text.is_empty() { vec![&[]] } else { text.chunks(STRING_MAX).collect() };
+        for chunk in chunks {
+            octets.push(chunk.len() as u8);
+            octets.extend(chunk);
+        }
+    }
+    octets_data(rtype, octets)
+}
+
+fn octets_data(code: RecordType, octets: Vec<u8>) -> Result<RData, String> {
+    if octets.len() > DATA_MAX {
+        return Err(format!("has {} octets, more than the {DATA_MAX} of a record; shorten it", octets.len()));
+    }
+    Ok(RData::Unknown { code, rdata: NULL::with(octets) })
+}
+
+/// Reads data in octets: their number, and hexadecimal digits.
+fn generic(rtype: RecordType, words: &[Word]) -> Result<RData, String> {
+    const WANTED: &str = "is wrong after `\\#`; write the number of octets and their hexadecimal digits";
+    let [length, digits @ ..] = words else { return Err(WANTED.to_owned()) };
+    let length: usize = length.raw.parse().map_err(|_| WANTED.to_owned())?;
+    let digits: String = digits.iter().map(|word| word.raw.as_str()).collect();
+    let octets = HEXUPPER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| WANTED.to_owned())?;
+    if octets.len() != length {
+        return Err(format!(
+            "has {} octets after `\\#`, and says {length}; correct one of them",
+            octets.len()
+        ));
+    }
+    from_octets(rtype, octets)
+}
+
+/// Checks octets as data of the type, if hickory knows the type.
+fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
+    let length =
+        u16::try_from(octets.len()).map_err(|_| format!("has more than {DATA_MAX} octets; shorten it"))?;
+    let read = RData::read(&mut BinDecoder::new(&octets), rtype, Restrict::new(length));
+    let read = read.map_err(|error| format!("is no data of {} record: {error}", with_article(rtype)))?;
+    match read {
+        RData::A(_) | RData::AAAA(_) | RData::CNAME(_) | RData::NS(_) | RData::PTR(_) | RData::MX(_) => {
+            Ok(read)
+        }
+        _ => octets_data(rtype, octets),
+    }
+}
+
+/// Reads data of types without names, blanks and quotes with hickory's parser.
+fn by_hickory(rtype: RecordType, fields: &[&str]) -> Result<RData, String> {
+    let is_plain =
+        |field: &&str| field.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+/=-".contains(&octet));
+    let most = match rtype {
+        // The encoded data may be in several words, and hickory reads only the first.
+        RecordType::CERT => 4,
+        RecordType::OPENPGPKEY => 1,
+        _ => usize::MAX,
+    };
+    let mut fields = fields.to_vec();
+    let joined = fields.get(most - 1..).map(<[&str]>::concat).unwrap_or_default();
+    if fields.len() > most {
+        fields.truncate(most - 1);
+        fields.push(&joined);
+    }
+    if !fields.iter().all(is_plain) {
+        return Err(form(rtype));
+    }
+    let parsed = RData::try_from_str(rtype, &fields.join(" "));
+    let parsed = parsed.map_err(|error| format!("is no data of {} record: {error}", with_article(rtype)))?;
+    from_octets(rtype, octets_of_data(&parsed))
+}
+
+/// Returns the data of a record in wire form, without compression.
+pub fn octets_of_data(rdata: &RData) -> Vec<u8> {
+    let mut octets = Vec::new();
+    // Data that were parsed can be encoded.
+    rdata.emit(&mut BinEncoder::new(&mut octets)).unwrap_or_default();
+    octets
+}
+
+/// Returns the data of a record in presentation form. Names end in a dot. [`data`] reads the text back.
+pub fn presentation(rdata: &RData) -> String {
+    match rdata {
+        RData::CNAME(target) => octets::absolute(&target.0),
+        RData::NS(target) => octets::absolute(&target.0),
+        RData::PTR(target) => octets::absolute(&target.0),
+        RData::MX(mx) => format!("{} {}", mx.preference, octets::absolute(&mx.exchange)),
+        RData::SOA(soa) => format!(
+            "{} {} {} {} {} {} {}",
+            octets::absolute(&soa.mname),
+            octets::absolute(&soa.rname),
+            soa.serial,
+            soa.refresh,
+            soa.retry,
+            soa.expire,
+            soa.minimum
+        ),
+        RData::Unknown { code, rdata } => {
+            let octets = &rdata.anything;
+            let text = known(*code, octets).filter(|text| {
+                // A text that would be read differently is of no use.
+                matches!(data(*code, text, &Name::root()), Ok(RData::Unknown { rdata: again, .. }) if again == *rdata)
+            });
+            text.unwrap_or_else(|| {
+                let digits = HEXUPPER_PERMISSIVE.encode(octets);
+                format!("{GENERIC} {} {digits}", octets.len()).trim_end().to_owned()
+            })
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Returns the data of a type with a presentation form of its own.
+fn known(code: RecordType, octets: &[u8]) -> Option<String> {
+    let mut reader = Reader::new(octets);
+    let text = match code {
+        _ if is_text(code) => {
+            let mut strings = Vec::new();
+            while !reader.is_at_end() {
+                strings.push(quoted(reader.string()?));
+            }
+            strings.join(" ")
+        }
+        RecordType::SRV => {
+            let numbers = [reader.number()?, reader.number()?, reader.number()?];
+            let [priority, weight, port] = numbers;
+            format!("{priority} {weight} {port} {}", octets::absolute(&reader.name()?))
+        }
+        RecordType::CAA => {
+            let flags = reader.byte()?;
+            let tag = str::from_utf8(reader.string()?).ok()?;
+            format!("{flags} {tag} {}", quoted(reader.rest()))
+        }
+        RecordType::HINFO => format!("{} {}", quoted(reader.string()?), quoted(reader.string()?)),
+        RecordType::NAPTR => {
+            let (order, preference) = (reader.number()?, reader.number()?);
+            let strings = [reader.string()?, reader.string()?, reader.string()?].map(quoted).join(" ");
+            format!("{order} {preference} {strings} {}", octets::absolute(&reader.name()?))
+        }
+        RecordType::SVCB | RecordType::HTTPS => service_binding::presentation(&mut reader)?,
+        _ => {
+            let length = u16::try_from(octets.len()).ok()?;
+            match RData::read(&mut BinDecoder::new(octets), code, Restrict::new(length)).ok()? {
+                RData::Unknown { .. } | RData::NULL(_) | RData::OPT(_) => return None,
+                known => known.to_string(),
+            }
+        }
+    };
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record_type;
+    use super::*;
+
+    fn read(rtype: &str, text: &str) -> Result<String, String> {
+        let origin = Name::from_ascii("demo.example.com.").unwrap();
+        data(record_type(rtype).unwrap(), text, &origin).map(|data| presentation(&data))
+    }
+
+    #[test]
+    fn the_data_of_every_common_type_are_read_and_written() {
+        let cases = [
+            ("A", "192.0.2.1", "192.0.2.1"),
+            ("AAAA", "2001:DB8::1", "2001:db8::1"),
+            ("CNAME", "node1", "node1.demo.example.com."),
+            ("CNAME", "@", "demo.example.com."),
+            ("PTR", "www.example.org.", "www.example.org."),
+            ("MX", "10 mail", "10 mail.demo.example.com."),
+            ("SRV", "0 5 6379 node1", "0 5 6379 node1.demo.example.com."),
+            ("CAA", "128 issue letsencrypt.org", "128 issue \"letsencrypt.org\""),
+            ("CAA", "0 issue \"ca.example; a=b\"", "0 issue \"ca.example; a=b\""),
+            ("HINFO", "x86 \"\"", "\"x86\" \"\""),
+            ("NAPTR", "100 10 u E2U+sip !^.*$!sip:a@b! .", "100 10 \"u\" \"E2U+sip\" \"!^.*$!sip:a@b!\" ."),
+            ("HTTPS", "1 . alpn=h2,h3 port=8443", "1 . alpn=\"h2,h3\" port=8443"),
+            ("SVCB", "0 node1", "0 node1.demo.example.com."),
+            ("TLSA", "3 1 1 0B9F", "3 1 1 0b9f"),
+            ("TYPE65280", "\\# 3 ABcd 01", "\\# 3 ABCD01"),
+            ("TYPE65280", "\\# 0", "\\# 0"),
+            ("A", "\\# 4 C0000201", "192.0.2.1"),
+            ("SRV", "\\# 7 00000000003500", "0 0 53 ."),
+        ];
+        for (rtype, text, expected) in cases {
+            assert_eq!(read(rtype, text).as_deref(), Ok(expected), "{rtype} {text}");
+            assert_eq!(read(rtype, expected).as_deref(), Ok(expected), "again {rtype} {expected}");
+        }
+    }
+
+    #[test]
+    fn a_text_without_quotes_is_one_string_and_a_long_one_is_split() {
+        let txt = |text: &str| read("TXT", text).unwrap();
+        assert_eq!(txt("v=spf1 mx -all; ok"), "\"v=spf1 mx -all; ok\"");
+        assert_eq!(txt(r"a\b"), r#""a\\b""#, "a backslash without quotes is itself");
+        assert_eq!(txt(r#""a" "b\"c\255""#), r#""a" "b\"c\255""#);
+        assert_eq!(txt("\"\""), "\"\"");
+        assert_eq!(txt("ä"), "\"\\195\\164\"");
+        let long = "x".repeat(300);
+        let split = format!("\"{}\" \"{}\"", &long[..255], &long[255..]);
+        assert_eq!([txt(&long), txt(&format!("\"{long}\""))], [split.clone(), split]);
+        assert!(read("TXT", &"x".repeat(70_000)).unwrap_err().contains("65535"));
+    }
+
+    #[test]
+    fn data_of_another_form_are_refused_with_an_example() {
+        let cases = [
+            ("A", "192.0.2.256", "IPv4"),
+            ("A", "192.0.2.1 192.0.2.2", "such as"),
+            ("AAAA", "192.0.2.1", "IPv6"),
+            ("MX", "mail", "an MX record; write it like \"10 mail\""),
+            ("MX", "ten mail", "`ten`"),
+            ("SRV", "0 0 65536 node1", "`65536`"),
+            ("CNAME", "a..b", "`a..b`, which has an empty label"),
+            ("CNAME", "a b", "CNAME"),
+            ("CAA", "0 is-sue x", "`is-sue`"),
+            ("HTTPS", "1", "HTTPS"),
+            ("TLSA", "3 1 1 xyz", "TLSA"),
+            ("LOC", "52 N 4 E", "\\\\# 4"),
+            ("TYPE65280", "x", "\\\\# 4"),
+            ("TYPE65280", "\\# 2 00", "says 2"),
+            ("TYPE65280", "\\# 1 0", "hexadecimal"),
+            ("HTTPS", "\\# 1 00", "HTTPS"),
+            ("TXT", "\"a", "quote"),
+            ("CNAME", "", "empty"),
+        ];
+        for (rtype, text, part) in cases {
+            let error = read(rtype, text).unwrap_err();
+            // Two of the messages name the record without an article.
+            let is_there = error.contains(part) || part == "such as" && error.contains("192.0.2.11");
+            assert!(is_there, "{rtype} {text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Looks a question up in the zone: the algorithm of RFC 1034, section 4.3.2, with wildcards as in RFC 4592.
+use std::borrow::Cow;
+
+use dns_xdp_ebpf::table;
+use hickory_proto::rr::rdata::{A, AAAA, HINFO};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use super::{Addresses, Zone};
+use crate::records::{RecordSet, source_of_synthesis, target};
+
+/// The most CNAME records that one answer follows within the zone. A longer chain ends there, and the resolver asks on.
+pub const CHAIN_MAX: usize = 8;
+
+/// The zone's answer to a question of class IN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// Records, and the addresses for the additional section.
+    Found {
+        /// The CNAME records of a chain, then the RRset. Only a chain that leaves the zone, that is too long, or that
+        /// ends at a refused name has no RRset. Owner names are in lower case.
+        answers: Vec<Record>,
+        /// The addresses of name servers (RFC 9471), and of the targets of records.
+        additionals: Vec<Record>,
+    },
+    /// The name exists, the type does not (RFC 2308, section 2.2).
+    NoData,
+    /// The name does not exist, nor anything below it (RFC 8020).
+    NxDomain,
+    /// A chain of CNAME records ends without an answer (RFC 6604, section 2.1).
+    Dangling {
+        /// The CNAME records.
+        answers: Vec<Record>,
+        /// The name that the chain ends at.
+        last: Name,
+        /// Whether this name exists.
+        exists: bool,
+    },
+    /// The name exists, but is refused at present.
+    Refused,
+    /// The name is not at or below the apex.
+    NotInZone,
+}
+
+/// The name that a question is answered from: the asked name, or a wildcard.
+pub(super) struct Source<'z> {
+    name: &'z Name,
+    pub(super) addresses: &'z Addresses,
+}
+
+/// One step of a look-up.
+enum Step {
+    End(Lookup),
+    /// A CNAME record and its target.
+    Alias(Record, Name),
+}
+
+impl Zone {
+    /// Returns the answer to `qname` (in lower case) and `qtype`. `turn` is the query's [`table::turn`].
+    pub fn lookup(&self, qname: &Name, qtype: RecordType, turn: u32) -> Lookup {
+        let mut chain: Vec<Record> = Vec::new();
+        let mut name = Cow::Borrowed(qname);
+        let end = loop {
+            match self.step(&name, qtype, turn) {
+                Step::End(end) => break end,
+                Step::Alias(..) if chain.len() == CHAIN_MAX => break Lookup::NotInZone,
+                Step::Alias(record, target) => {
+                    chain.push(record);
+                    name = Cow::Owned(target);
+                }
+            }
+        };
+        if chain.is_empty() {
+            return end;
+        }
+        match end {
+            Lookup::Found { answers, additionals } => {
+                chain.extend(answers);
+                Lookup::Found { answers: chain, additionals }
+            }
+            Lookup::NoData | Lookup::NxDomain | Lookup::Dangling { .. } => {
+                let exists = end == Lookup::NoData;
+                Lookup::Dangling { answers: chain, last: name.into_owned(), exists }
+            }
+            Lookup::Refused | Lookup::NotInZone => Lookup::Found { answers: chain, additionals: Vec::new() },
+        }
+    }
+
+    /// Returns the name that has the answers about `qname` (in lower case): the name itself or a wildcard. `None`: there
+    /// is no such name.
+    pub fn source_name(&self, qname: &Name) -> Option<&Name> {
+        self.source(qname).map(|source| source.name)
+    }
+
+    /// Returns the name that a question about `qname` is answered from; `None`: the name does not exist.
+    pub(super) fn source(&self, qname: &Name) -> Option<Source<'_>> {
+        if let Some((name, addresses)) = self.names.get_key_value(qname) {
+            return Some(Source { name, addresses });
+        }
+        if !self.has_wildcard || !self.apex.zone_of(qname) {
+            return None;
+        }
+        let wildcard = source_of_synthesis(qname, &self.apex, |name| self.names.contains_key(name))?;
+        let (name, addresses) = self.names.get_key_value(&wildcard)?;
+        Some(Source { name, addresses })
+    }
+
+    /// Answers from one name. The owner of the records is `qname`, also if a wildcard has them (RFC 4592, section 3.3.2).
+    fn step(&self, qname: &Name, qtype: RecordType, turn: u32) -> Step {
+        if !self.apex.zone_of(qname) {
+            return Step::End(Lookup::NotInZone);
+        }
+        let Some(Source { name, addresses }) = self.source(qname) else {
+            return Step::End(Lookup::NxDomain);
+        };
+        if let Some((set, target)) = self.records.alias(name)
+            && !matches!(qtype, RecordType::CNAME | RecordType::ANY)
+            && let Some(record) = records_of(qname, set).next()
+        {
+            return Step::Alias(record, target);
+        }
+        let apex = *qname == self.apex;
+        let mut additionals = Vec::new();
+        let answers = match qtype {
+            RecordType::A | RecordType::AAAA if addresses.refused => return Step::End(Lookup::Refused),
+            RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, turn),
+            RecordType::SOA if apex => vec![self.soa()],
+            RecordType::NS if apex => {
+                additionals = self.glue(turn);
+                self.ns_records()
+            }
+            // A HINFO replaces all records of the name (RFC 8482, section 4.2).
+            RecordType::ANY => {
+                let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
+                vec![Record::from_rdata(qname.clone(), self.negative_ttl_seconds, RData::HINFO(hinfo))]
+            }
+            _ => match self.records.set(name, qtype) {
+                Some(set) => {
+                    additionals = self.addresses_of_targets(qname, set, turn);
+                    records_of(qname, set).collect()
+                }
+                None => Vec::new(),
+            },
+        };
+        Step::End(if answers.is_empty() { Lookup::NoData } else { Lookup::Found { answers, additionals } })
+    }
+
+    /// Returns the addresses of the names in the zone that the records point to.
+    fn addresses_of_targets(&self, owner: &Name, set: &RecordSet, turn: u32) -> Vec<Record> {
+        let mut targets: Vec<Name> = set.data.iter().filter_map(|rdata| target(owner, rdata)).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        let mut records = Vec::new();
+        for target in targets.iter().filter(|target| self.apex.zone_of(target)) {
+            if let Some(Source { addresses, .. }) = self.source(target)
+                && !addresses.refused
+            {
+                records.extend(all_addresses(target, addresses, turn));
+            }
+        }
+        records
+    }
+}
+
+fn records_of<'s>(owner: &'s Name, set: &'s RecordSet) -> impl Iterator<Item = Record> + 's {
+    set.data.iter().map(move |rdata| Record::from_rdata(owner.clone(), set.ttl_seconds, rdata.clone()))
+}
+
+/// Returns the A records and the AAAA records of a name.
+pub(super) fn all_addresses(owner: &Name, addresses: &Addresses, turn: u32) -> impl Iterator<Item = Record> {
+    let of = |rtype| address_records(owner, addresses, rtype, turn);
+    of(RecordType::A).into_iter().chain(of(RecordType::AAAA))
+}
+
+fn address_records(owner: &Name, addresses: &Addresses, rtype: RecordType, turn: u32) -> Vec<Record> {
+    let rdata: Vec<RData> = if rtype == RecordType::A {
+        addresses.ipv4.iter().map(|&address| RData::A(A(address))).collect()
+    } else {
+        addresses.ipv6.iter().map(|&address| RData::AAAA(AAAA(address))).collect()
+    };
+    let ttl = addresses.ttl_seconds;
+    let record = |rdata| Record::from_rdata(owner.clone(), ttl, rdata);
+    let first = if addresses.rotate { table::first_member(turn, rdata.len()) } else { 0 };
+    let count = rdata.len().min(addresses.answers_max);
+    rdata.iter().cycle().skip(first).take(count).cloned().map(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::super::Origin;
+    use super::*;
+    use crate::records::{Records, data, full_name, record_type};
+
+    fn name(text: &str) -> Name {
+        full_name(text, &Name::from_ascii("demo.example.com.").unwrap()).unwrap()
+    }
+
+    /// Makes a zone with node1, a service, and these records, each as name, type and data.
+    fn zone(records: &[(&str, &str, &str)]) -> Zone {
+        let apex = name("@");
+        let origin = Origin {
+            apex: apex.clone(),
+            contact: name("hostmaster"),
+            serial: 1,
+            ns_ttl_seconds: 60,
+            negative_ttl_seconds: 300,
+            name_servers: vec![name("ns1")],
+        };
+        let address = |last: u8| Addresses::new(5, [Ipv4Addr::new(192, 0, 2, last).into()]);
+        let refused = Addresses { refused: true, ..address(9) };
+        let names = [("node1", address(1)), ("ns1", address(1)), ("db.prod", address(3)), ("down", refused)];
+        let sets = records.iter().map(|(owner, rtype, text)| {
+            let rtype = record_type(rtype).unwrap();
+            let data = vec![data(rtype, text, &apex).unwrap()];
+            RecordSet { owner: name(owner), rtype, ttl_seconds: 60, data }
+        });
+        let names = names.map(|(owner, addresses)| (name(owner), addresses));
+        Zone::new(origin, names).with_records(Arc::new(Records::new(sets)))
+    }
+
+    fn texts(records: &[Record]) -> Vec<String> {
+        let text = |record: &Record| {
+            let data = crate::records::presentation(&record.data);
+            format!(
+                "{} {} {data}",
+                record.name.to_string().trim_end_matches(".demo.example.com."),
+                record.record_type()
+            )
+        };
+        records.iter().map(text).collect()
+    }
+
+    fn found(zone: &Zone, qname: &str, qtype: RecordType) -> Vec<String> {
+        match zone.lookup(&name(qname), qtype, 0) {
+            Lookup::Found { answers, .. } => texts(&answers),
+            other => panic!("{qname} {qtype}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn records_are_answered_beside_the_addresses_of_their_name() {
+        let zone = zone(&[("node1", "TXT", "hello"), ("_acme.sub", "TXT", "x"), ("www", "A", "192.0.2.80")]);
+        assert_eq!(found(&zone, "node1", RecordType::TXT), ["node1 TXT \"hello\""]);
+        assert_eq!(found(&zone, "node1", RecordType::A), ["node1 A 192.0.2.1"]);
+        assert_eq!(found(&zone, "www", RecordType::A), ["www A 192.0.2.80"]);
+        assert_eq!(zone.lookup(&name("node1"), RecordType::MX, 0), Lookup::NoData);
+        assert_eq!(zone.lookup(&name("sub"), RecordType::TXT, 0), Lookup::NoData, "an empty non-terminal");
+        assert_eq!(zone.lookup(&name("_acme.sub"), RecordType::A, 0), Lookup::NoData);
+        assert_eq!(zone.lookup(&name("other.sub"), RecordType::TXT, 0), Lookup::NxDomain);
+    }
+
+    #[test]
+    fn the_addresses_of_targets_in_the_zone_come_along() {
+        let records = [
+            ("_redis._tcp", "SRV", "0 0 6379 node1"),
+            ("@", "MX", "10 www.example.org."),
+            ("x", "MX", "1 down"),
+        ];
+        let zone = zone(&records);
+        let additionals = |qname: &str, qtype| match zone.lookup(&name(qname), qtype, 0) {
+            Lookup::Found { additionals, .. } => texts(&additionals),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(additionals("_redis._tcp", RecordType::SRV), ["node1 A 192.0.2.1"]);
+        assert_eq!(additionals("@", RecordType::MX), [""; 0]);
+        assert_eq!(additionals("x", RecordType::MX), [""; 0], "its addresses are refused");
+    }
+
+    #[test]
+    fn a_chain_of_aliases_is_followed_within_the_zone() {
+        let zone = zone(&[
+            ("www", "CNAME", "Web"),
+            ("web", "CNAME", "node1"),
+            ("away", "CNAME", "www.example.org."),
+            ("dead", "CNAME", "nothing"),
+            ("refused", "CNAME", "down"),
+        ]);
+        let chain =
+            ["www CNAME Web.demo.example.com.", "web CNAME node1.demo.example.com.", "node1 A 192.0.2.1"];
+        assert_eq!(found(&zone, "www", RecordType::A), chain);
+        assert_eq!(found(&zone, "www", RecordType::CNAME), chain[..1]);
+        assert_eq!(found(&zone, "away", RecordType::A), ["away CNAME www.example.org."]);
+        assert_eq!(found(&zone, "refused", RecordType::A), ["refused CNAME down.demo.example.com."]);
+        assert_eq!(found(&zone, "www", RecordType::ANY), ["www HINFO RFC8482 "]);
+        let end = |qname: &str, qtype| match zone.lookup(&name(qname), qtype, 0) {
+            Lookup::Dangling { answers, last, exists } => (answers.len(), last, exists),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(end("www", RecordType::TXT), (2, name("node1"), true));
+        assert_eq!(end("dead", RecordType::A), (1, name("nothing"), false));
+    }
+
+    #[test]
+    fn a_chain_is_followed_eight_times() {
+        let owners: Vec<String> = (0..20).map(|nth| format!("a{nth}")).collect();
+        let records: Vec<(&str, &str, &str)> =
+            owners.windows(2).map(|pair| (pair[0].as_str(), "CNAME", pair[1].as_str())).collect();
+        let zone = zone(&records);
+        assert_eq!(found(&zone, "a0", RecordType::A).len(), CHAIN_MAX);
+        assert_eq!(found(&zone, "a0", RecordType::CNAME).len(), 1);
+    }
+
+    #[test]
+    fn a_wildcard_answers_for_names_that_do_not_exist() {
+        let zone = zone(&[
+            ("*", "TXT", "any"),
+            ("*", "A", "192.0.2.99"),
+            ("*.prod", "CNAME", "db.prod"),
+            ("a.b", "TXT", "x"),
+        ]);
+        assert_eq!(found(&zone, "nothing", RecordType::TXT), ["nothing TXT \"any\""]);
+        assert_eq!(found(&zone, "x.y.nothing", RecordType::A), ["x.y.nothing A 192.0.2.99"]);
+        assert_eq!(found(&zone, "*", RecordType::A), ["* A 192.0.2.99"]);
+        assert_eq!(zone.lookup(&name("nothing"), RecordType::MX, 0), Lookup::NoData);
+        let chain = ["x.prod CNAME db.prod.demo.example.com.", "db.prod A 192.0.2.3"];
+        assert_eq!(found(&zone, "x.prod", RecordType::A), chain);
+        // A name or an empty non-terminal blocks the wildcard, also for names below it.
+        for (qname, expected) in [
+            ("node1", Lookup::NoData),
+            ("b", Lookup::NoData),
+            ("x.node1", Lookup::NxDomain),
+            ("x.b", Lookup::NxDomain),
+        ] {
+            assert_eq!(zone.lookup(&name(qname), RecordType::TXT, 0), expected, "{qname}");
+        }
+        assert_eq!(
+            zone.lookup(&name("x.*"), RecordType::TXT, 0),
+            Lookup::NxDomain,
+            "the closest encloser is *"
+        );
+    }
+}
