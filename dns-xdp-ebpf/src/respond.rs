@@ -144,11 +144,17 @@ fn entry_records<'h, H: Host>(
     if entry.flags & NameEntry::RESERVED != 0 {
         return Outcome::Reserved.refuse();
     }
-    let members = |family| members(host, head, entry, slot, family, &turn).or_refuse(Outcome::NoZone);
     match (qtype, entry.ipv4_count, entry.ipv6_count) {
         (qtype::A, 1, _) if entry.ipv4 != 0 => Ok(Records::One(entry)),
-        (qtype::A, 1.., _) => Ok(Records::A(entry, members(Version::V4)?)),
-        (qtype::AAAA, _, 1..) => Ok(Records::Aaaa(entry, members(Version::V6)?)),
+        // Not a closure: LLVM would make a function of it, and the program calls none.
+        (qtype::A, 1.., _) => {
+            let members = members(host, head, entry, slot, Version::V4, &turn);
+            Ok(Records::A(entry, members.or_refuse(Outcome::NoZone)?))
+        }
+        (qtype::AAAA, _, 1..) => {
+            let members = members(host, head, entry, slot, Version::V6, &turn);
+            Ok(Records::Aaaa(entry, members.or_refuse(Outcome::NoZone)?))
+        }
         _ if entry.types.may_have(qtype) => Outcome::Reserved.refuse(),
         _ => negative(head, Rcode::NoError),
     }

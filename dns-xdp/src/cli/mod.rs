@@ -377,7 +377,7 @@ mod tests {
             "record list --json",
             "record add _x._tcp SRV a --ttl 1m --ephemeral",
             "record add x type65280 a b",
-            "record add x TXT -a",
+            "record add x TXT --ttl 5s -- -a",
             "record set x TXT --ttl 5s",
             "record remove x TXT",
             "record remove x TXT a",

@@ -21,8 +21,9 @@ pub(super) enum Record {
     Add {
         #[command(flatten)]
         place: Place,
-        /// The data of each record in presentation form; a text without quotes is one string
-        #[arg(value_name = "VALUE", required = true, allow_hyphen_values = true)]
+        /// The data of each record in presentation form; a text without quotes is one string; write `--` before a value
+        /// that begins with a hyphen
+        #[arg(value_name = "VALUE", required = true)]
         values: Vec<String>,
         #[command(flatten)]
         ttl: Ttl,
@@ -35,7 +36,7 @@ pub(super) enum Record {
         #[command(flatten)]
         place: Place,
         /// The data of each record; none: they stay
-        #[arg(value_name = "VALUE", required_unless_present = "ttl", allow_hyphen_values = true)]
+        #[arg(value_name = "VALUE", required_unless_present = "ttl")]
         values: Vec<String>,
         #[command(flatten)]
         ttl: Ttl,
@@ -48,7 +49,7 @@ pub(super) enum Record {
         #[command(flatten)]
         place: Place,
         /// The data of each record to remove; none: all records of the name and type
-        #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+        #[arg(value_name = "VALUE")]
         values: Vec<String>,
         #[command(flatten)]
         keeping: Keeping,

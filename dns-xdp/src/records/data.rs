@@ -176,7 +176,9 @@ fn octets_data(code: RecordType, octets: Vec<u8>) -> Result<RData, String> {
     if octets.len() > DATA_MAX {
         return Err(format!("has {} octets, more than the {DATA_MAX} of a record; shorten it", octets.len()));
     }
-    Ok(RData::Unknown { code, rdata: NULL::with(octets) })
+    // hickory's constructor panics without octets.
+    let rdata = if octets.is_empty() { NULL::new() } else { NULL::with(octets) };
+    Ok(RData::Unknown { code, rdata })
 }
 
 /// Reads data in octets: their number, and hexadecimal digits.
