@@ -151,6 +151,7 @@ pub fn static_records() -> Vec<Vec<u8>> {
         "away",
         "dangling",
         "to-prod",
+        "to-sixteen",
         "pointer",
         "unknown",
         "*",

@@ -207,6 +207,20 @@ fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
     Some((texts.iter().map(record).collect(), addresses.answers_max))
 }
 
+pub(super) fn aliases_of_truncated(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
+    let occurs = ours.metadata.truncation
+        && theirs.metadata.truncation
+        && ours.answers.is_empty()
+        && !theirs.answers.is_empty()
+        && has_only_aliases(theirs);
+    if occurs {
+        theirs.answers.clear();
+        theirs.authorities.clear();
+        theirs.additionals.clear();
+    }
+    occurs
+}
+
 pub(super) fn spelling(_: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let mut occurs = false;
     for (ours, theirs) in [

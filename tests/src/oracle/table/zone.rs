@@ -113,7 +113,7 @@ pub fn zone() -> Zone {
 }
 
 /// The static records of the zone under test: owner, type and data.
-const RECORDS: [(&str, &str, &str); 15] = [
+const RECORDS: [(&str, &str, &str); 16] = [
     ("texted", "TXT", "a text beside an address"),
     ("printed", "SSHFP", "1 1 dd465c09cfa51fb45020cc83316fff21b9ec74ac"),
     ("_redis._tcp", "SRV", "0 5 6379 node3"),
@@ -127,6 +127,7 @@ const RECORDS: [(&str, &str, &str); 15] = [
     ("away", "CNAME", "www.example.org."),
     ("dangling", "CNAME", "nothing.prod"),
     ("to-prod", "CNAME", "prod"),
+    ("to-sixteen", "CNAME", "sixteen"),
     ("pointer", "PTR", "node1"),
     ("unknown", "TYPE65280", "\\# 3 010203"),
 ];
