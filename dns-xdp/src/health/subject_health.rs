@@ -228,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn with_any_a_subject_has_a_time_left_only_while_its_better_family_is_suspect() {
+        let check = HealthCheck { probes: vec![PROBE], require: Require::All, families: FamilyRule::Each };
+        let one = |results: &str| SubjectHealth::new(&check, &[&verdict(results)], None, Duration::ZERO);
+        let left = |rule, ipv4: &str, ipv6: &str| {
+            FamilyHealth { rule, ipv4: one(ipv4), ipv6: one(ipv6) }.whole(None, Duration::ZERO).time_left
+        };
+        assert_eq!(left(FamilyRule::Any, "+", "+-"), None);
+        assert_eq!(left(FamilyRule::Any, "+-", "+-"), one("+-").time_left);
+        assert_eq!(left(FamilyRule::Each, "+", "+-"), one("+-").time_left);
+        assert!(one("+-").time_left.is_some());
+    }
+
+    #[test]
     fn since_is_kept_while_the_health_is_the_same() {
         let check = HealthCheck { probes: vec![PROBE; 2], require: Require::Any, families: FamilyRule::Each };
         let [up, down] = ["+", "-"].map(verdict);

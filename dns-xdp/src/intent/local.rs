@@ -342,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn the_hold_of_a_node_that_fell_for_this_server_alone_is_not_written_to_the_store() {
+        let fell = LocalHold { hold: Hold::new(second(3)), base: None };
+        let local = Local { holds: only(fell), ..Local::default() };
+        assert!(local.into_store(&Intents::new(), second(5), |_| false).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_nodes_hold_on_this_server_ends_the_stored_hold_too() {
+        let mut stored = Intents::new();
+        hold_of(&mut stored, "node2", Some(Hold::new(second(3))));
+        let again = LocalHold { hold: Hold::new(second(9)), base: Some(Hold::new(second(3))) };
+        let mut local = Local { holds: only(again), ..Local::default() };
+        local.release("node2", stored_hold(&stored, "node2"));
+        assert!(local.holds_over(&stored).is_empty());
+        assert!(holds(&local.into_store(&stored, second(10), |_| true)).is_empty());
+    }
+
+    #[test]
     fn a_hold_that_has_ended_here_ends_in_the_store() {
         let mut stored = Intents::new();
         hold_of(&mut stored, "node2", Some(Hold::new(second(3))));

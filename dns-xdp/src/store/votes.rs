@@ -168,6 +168,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_has_one_vote_on_a_family_whatever_it_says_of_the_subject() {
+        let mut verdicts = said("udg");
+        for said in verdicts.values_mut() {
+            said.up.insert(format!("{SUBJECT} ipv6"));
+        }
+        let counted = VoteCount::of(verdicts.values());
+        let Agreed { up, down, .. } = counted.agree_apart(SUBJECT, "node1 ipv6", Observers::Majority);
+        assert_eq!((up, down), (3, 0));
+    }
+
+    #[test]
     fn what_is_said_of_one_subject_says_nothing_of_another() {
         assert_eq!(agree("node2", &said("ggg"), Observers::Majority).serving, None);
     }

@@ -193,6 +193,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fall_that_waits_over_a_reload_is_confirmed_after_it() {
+        let mut before = five();
+        let dead = node(5).subject;
+        before.fell(&dead, None, at(10));
+        let mut confirmation = Confirmation::default();
+        confirmation.adopt(before, 2, |_| true, |_| true);
+        assert!(!confirmation.note_result(&node(1), at(11)) && confirmation.holds(&dead, None));
+        assert!(confirmation.note_result(&node(2), at(12)) && !confirmation.holds(&dead, None));
+    }
+
+    #[test]
     fn as_many_are_asked_as_are_missing_those_first_whose_turn_is_last() {
         let confirmation = five();
         let ask = |since: u64, under_way: usize, most: usize| {

@@ -66,6 +66,15 @@ fn as_many_failures_as_fall_put_a_node_down() {
 }
 
 #[test]
+fn a_suspect_is_about_to_fall_only_when_few_failures_are_left() {
+    let mut verdict = Verdict::new(&probe(4, 2));
+    course(&mut verdict, "+-");
+    assert!(!verdict.is_falling(2) && verdict.is_falling(3), "three failures are left");
+    course(&mut verdict, "-");
+    assert!(verdict.is_falling(2));
+}
+
+#[test]
 fn a_link_that_loses_every_other_probe_is_found_out() {
     let expected = [Up, Suspect, Suspect, Suspect, Suspect, Down];
     assert_eq!(course(&mut Verdict::new(&probe(3, 2)), "+-+-+-"), expected);

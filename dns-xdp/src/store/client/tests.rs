@@ -3,6 +3,7 @@ use super::*;
 use crate::store::identity::Instance;
 use crate::store::memory::Memory;
 use crate::store::votes::Verdicts;
+use crate::store::{Lease, Listing};
 use tokio::time::sleep;
 
 const ZONE: &str = "[zone]\nname = \"demo.example.com\"\n";
@@ -313,4 +314,28 @@ async fn the_lease_that_counts_is_the_one_that_was_granted() {
     until(&mut client, |seen| seen.mode == Mode::Alone).await;
     let alone = cut.elapsed();
     assert!(alone > Duration::from_secs(3) && alone <= Duration::from_secs(6), "{alone:?}");
+}
+
+#[test]
+fn the_age_of_a_renewal_counts_from_its_request() {
+    let instance = Instance { id: "a".to_owned(), place: "a test".to_owned() };
+    let settings = Settings { server: "node1".to_owned(), instance, lease: Duration::from_secs(5) };
+    let (at, start) = (Duration::from_secs, Duration::ZERO);
+    let mut session = Session::new(settings, Known::default(), start);
+    while !session.is_open() {
+        for call in session.due(start) {
+            let answer = match call {
+                Call::Connect => Answer::Connected,
+                Call::List => Answer::Listing(Listing::default()),
+                Call::Lease(time) => Answer::Lease(Lease { id: 1, time }),
+                Call::Put { .. } => Answer::Written,
+                Call::Watch { .. } => Answer::Watching,
+                other => panic!("{other:?}"),
+            };
+            session.answered(start, start, Ok(answer));
+        }
+    }
+    assert_eq!(session.due(at(1)), [Call::KeepAlive(1)]);
+    session.answered(at(1), at(2), Ok(Answer::Kept));
+    assert_eq!([3, 4].map(|second| session.mode(at(second)).0), [Mode::Joined, Mode::Alone]);
 }

@@ -155,7 +155,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn verdicts() -> impl Strategy<Value = Verdicts> {
-        let subjects = || proptest::collection::btree_set("node[1-4]", 0..4);
+        let subjects = || proptest::collection::btree_set("node[1-4]( ipv6)?", 0..4);
         (subjects(), subjects(), subjects()).prop_map(|(up, down, unreachable)| Verdicts {
             up,
             down,

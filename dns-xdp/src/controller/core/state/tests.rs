@@ -400,3 +400,109 @@ fn an_address_that_is_added_leaves_the_verdict_on_the_other_alone() {
     let over = |family| state.family_that_counts(node2, family).unwrap().health;
     assert_eq!(Family::ALL.map(over), [Health::Down, Health::Unknown]);
 }
+
+#[test]
+fn a_node_that_was_out_stays_out_while_no_server_has_a_verdict_on_it() {
+    let mut state = State::new(config(TEXT), &Intents::new());
+    let others: &[&str] = &["node1", "node3"];
+    state.set_peer_view(said(Mode::Joined, [[others, &["node2"], &[]]; 3]));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13)]);
+    state.set_peer_view(said(Mode::Joined, [[others, &[], &[]]; 3]));
+    state.decide();
+    assert_eq!(addresses(&state, "node2"), [ip(13)]);
+}
+
+#[test]
+fn a_verdict_whose_next_result_is_discarded_is_not_told_to_the_other_servers() {
+    let mut state = healthy(TEXT);
+    state.clock_guard().go_blind(Duration::ZERO, "a test".to_owned());
+    for _round in 0..health::CLEAN_ROUNDS {
+        for node in ["node1", "node2"] {
+            observe(&mut state, node, true);
+        }
+    }
+    state.clock_guard().pulse(Duration::from_secs(3600));
+    assert_eq!(state.blind(), None, "the blindness ends without a result of node3");
+    let told: Vec<String> = state.own_verdicts().up.into_iter().collect();
+    assert_eq!(told, ["node1", "node2"]);
+}
+
+#[test]
+fn a_probe_is_made_fast_while_the_other_family_of_its_node_comes_back() {
+    let mut state = well(&dual());
+    for family in Family::ALL {
+        for _ in 0..3 {
+            heard(&mut state, "node2", family, false);
+        }
+    }
+    let ipv4 = ProbeId { family: Some(Family::Ipv4), ..probe("node2") };
+    let usual = state.targets()[&ipv4].probe.clone();
+    assert_eq!(state.pace(&ipv4).unwrap().delay, usual.interval);
+    heard(&mut state, "node2", Family::Ipv6, true);
+    assert_eq!(state.pace(&ipv4).unwrap().delay, usual.fast_interval);
+}
+
+/// Takes the result of one probe of a node at this time. A failed probe hears nothing.
+fn tell(state: &mut State, probe: &ProbeId, second: u64, success: bool) {
+    let observation = if success {
+        Observation::Success { round_trip: Duration::from_millis(1) }
+    } else {
+        Observation::Failure(Failure { reason: "timeout".to_owned(), visible: false })
+    };
+    state.observe(probe, Duration::from_secs(second), &observation).unwrap();
+}
+
+/// Decides, and returns how this node is treated.
+fn decided(state: &mut State, index: usize) -> Effective {
+    state.decide();
+    state.decision().unwrap().effective[index]
+}
+
+#[test]
+fn a_node_whose_address_has_changed_confirms_a_fall_only_after_it_is_heard_again() {
+    let mut state = healthy(TEXT);
+    for node in ["node2", "node3"] {
+        tell(&mut state, &probe(node), 60, true);
+    }
+    state.adopt(config(&TEXT.replace("192.0.2.13", "192.0.2.99")));
+    (0..3).for_each(|_| tell(&mut state, &probe("node1"), 60, false));
+    assert_eq!(decided(&mut state, 0), Effective::Up, "only node2 was heard");
+    tell(&mut state, &probe("node3"), 61, true);
+    assert_eq!(decided(&mut state, 0), Effective::Down);
+}
+
+#[test]
+fn the_quorum_that_confirms_a_fall_counts_the_witnesses() {
+    let witnesses = "[failover]\nwitness = [\"192.0.2.253\", \"192.0.2.254\"]\n";
+    let mut state = healthy(&format!("{TEXT}{witnesses}"));
+    let witness = ProbeId::first(Subject::Witness(ip(254)));
+    tell(&mut state, &witness, 50, true);
+    for node in ["node2", "node3"] {
+        tell(&mut state, &probe(node), 60, true);
+    }
+    (0..3).for_each(|_| tell(&mut state, &probe("node1"), 60, false));
+    assert_eq!(decided(&mut state, 0), Effective::Up, "two nodes are no quorum of five");
+    tell(&mut state, &witness, 61, true);
+    assert_eq!(decided(&mut state, 0), Effective::Down);
+}
+
+#[test]
+fn a_node_with_several_probes_fails_since_the_last_of_them_began_to_fail() {
+    let probes = "[health]\nrequire = \"any\"\n[[health.probes]]\nport = 1\n[[health.probes]]\nport = 2\n";
+    let mut state = State::new(config(&format!("{TEXT}{probes}")), &Intents::new());
+    let of = |node: &str, index: usize| ProbeId { index, ..probe(node) };
+    for (node, index) in ["node1", "node2", "node3"].into_iter().flat_map(|node| [(node, 0), (node, 1)]) {
+        tell(&mut state, &of(node, index), 1, true);
+    }
+    (0..3).for_each(|_| tell(&mut state, &of("node2", 0), 60, false));
+    for node in ["node1", "node3"] {
+        tell(&mut state, &of(node, 0), 65, true);
+    }
+    (0..3).for_each(|_| tell(&mut state, &of("node2", 1), 70, false));
+    assert_eq!(decided(&mut state, 1), Effective::Up, "no quorum was heard since the second probe failed");
+    for node in ["node1", "node3"] {
+        tell(&mut state, &of(node, 0), 71, true);
+    }
+    assert_eq!(decided(&mut state, 1), Effective::Down);
+}

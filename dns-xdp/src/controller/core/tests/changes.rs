@@ -305,3 +305,21 @@ fn the_last_good_answers_outlive_a_restart() {
     assert!(next.core.is_live());
     assert_eq!(names.each_ref().map(|name| next.answers(name)), good);
 }
+
+#[test]
+fn answers_that_are_frozen_are_not_kept_on_disk() {
+    let mut bench = Bench::live(TEXT);
+    bench.kill_and_publish("node2");
+    for node in ["node1", "node3"] {
+        bench.silence(node);
+    }
+    bench.publish_all();
+    assert!(bench.core.health.decision().unwrap().frozen.is_some());
+    bench.effects.clear();
+    bench.ask(1, admin("node2", Admin::Up, None));
+    let work = bench.saved();
+    bench.step(Input::IntentsSaved { work, result: Ok(()) });
+    bench.publish_all();
+    assert_eq!(bench.answers(NODE2), ["192.0.2.12"], "an operator has changed them");
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::KeepAnswers { .. })));
+}

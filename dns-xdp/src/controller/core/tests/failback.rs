@@ -225,6 +225,43 @@ fn a_node_that_was_never_healthy_is_not_held() {
 }
 
 #[test]
+fn a_node_that_was_dead_only_while_the_answers_were_frozen_is_not_held() {
+    let mut bench = Bench::live(&format!("{TEXT}{MANUAL}"));
+    bench.observe("node2", false);
+    for node in ["node1", "node3"] {
+        bench.observe(node, true);
+    }
+    for node in ["node1", "node3"] {
+        bench.silence(node);
+    }
+    (0..2).for_each(|_| bench.observe("node2", false));
+    bench.publish_all();
+    let decision = bench.core.health.decision().unwrap();
+    assert!(decision.frozen.is_some() && decision.effective[1] == crate::failover::Effective::Down);
+    for node in ["node2", "node1", "node3"] {
+        bench.revive(node);
+    }
+    assert!(bench.core.health.decision().unwrap().frozen.is_none());
+    assert_eq!((bench.holds().len(), bench.answers(NODE2)), (0, vec!["192.0.2.12".to_owned()]));
+}
+
+#[test]
+fn a_node_that_falls_leaves_a_service_with_its_own_probes_at_once() {
+    let mut bench =
+        Bench::begin(&format!("{TEXT}[service.health]\nport = 11211\n{MANUAL}"), None, Disk::default());
+    let probes: Vec<ProbeId> = bench.core.health.targets().keys().cloned().collect();
+    for probe in probes {
+        let observation = Observation::Success { round_trip: Duration::from_millis(1) };
+        bench.step(Input::Probed { probe, at: bench.elapsed, observation });
+    }
+    let mut bench = bench.open();
+    assert_eq!(bench.answers("db.demo.example.com."), ["192.0.2.11", "192.0.2.12"]);
+    bench.kill_and_publish("node2");
+    assert_eq!(bench.holds(), ["node2"]);
+    assert_eq!(bench.answers("db.demo.example.com."), ["192.0.2.11"], "the service's own probes pass");
+}
+
+#[test]
 fn failing_back_what_is_not_held_changes_nothing_and_an_unknown_node_is_refused() {
     let mut bench = Bench::live(&format!("{TEXT}{MANUAL}"));
     bench.ask(7, failback("node2"));
@@ -377,6 +414,44 @@ fn a_fall_for_a_server_that_is_alone_is_held_there_and_written_if_the_others_hav
     }
 }
 
+/// Returns the view of a store with three servers. For this many of them, node2 fell and is up again.
+fn fell_for(documents: &Documents, servers: usize) -> Seen {
+    let names = || ["node1", "node2", "node3"].map(str::to_owned);
+    let said = |(place, server): (usize, String)| {
+        let mut said = Verdicts { up: names().into(), ..Verdicts::default() };
+        said.fallen.extend((place < servers).then(|| "node2".to_owned()));
+        (server, said)
+    };
+    let view = View::of(names().into_iter().enumerate().map(said), names());
+    let view = View { documents: Arc::new(documents.clone()), ..view };
+    Seen { view: Arc::new(view), ..seen(documents, Mode::Joined) }
+}
+
+#[test]
+fn a_hold_is_written_only_if_the_node_fell_for_a_majority_of_the_servers() {
+    for (servers, is_written) in [(1, false), (2, true)] {
+        let (mut bench, documents) = Bench::joined();
+        bench.see(votes(&documents, Mode::Alone, up));
+        bench.kill_and_publish("node2");
+        bench.revive("node2");
+        bench.see(fell_for(&documents, servers));
+        assert_eq!(bench.swap().is_some(), is_written, "{servers}");
+    }
+}
+
+#[test]
+fn a_hold_of_a_server_that_was_alone_for_long_waits_for_the_other_servers_after_it_has_joined() {
+    let (mut bench, documents) = Bench::joined();
+    bench.see(votes(&documents, Mode::Alone, up));
+    bench.kill_and_publish("node2");
+    bench.revive("node2");
+    bench.tick_at(bench.elapsed + Duration::from_secs(60));
+    bench.see(votes(&documents, Mode::Joined, up));
+    assert_eq!(bench.holds(), ["node2"]);
+    bench.tick_at(bench.elapsed + Duration::from_secs(21));
+    assert_eq!((bench.holds().len(), bench.answers(NODE2)), (0, vec!["192.0.2.12".to_owned()]));
+}
+
 #[test]
 fn a_node_that_was_failed_back_meanwhile_is_not_held_again_by_a_server_that_was_away() {
     let (mut bench, documents) = Bench::joined();
@@ -435,4 +510,20 @@ fn a_hold_outlives_a_reload_that_lacks_the_node_and_ends_when_the_node_is_remove
     bench.step(Input::FileCommitted { work, result: Ok(()) });
     assert!(bench.holds().is_empty());
     assert!(bench.on_disk().unwrap().1.is_empty());
+}
+
+#[test]
+fn a_removal_whose_file_cannot_be_put_in_place_leaves_the_hold_of_the_node() {
+    let mut bench = Bench::live(&format!("{}{MANUAL}", TEXT.replace("backup = [\"node3\"]\n", "")));
+    bench.kill_and_publish("node3");
+    bench.revive("node3");
+    bench.ask(1, Command::NodeRemove { name: "node3".to_owned(), ephemeral: false });
+    let work = bench.prepare();
+    bench.publish_all();
+    assert_eq!((bench.nodes(), bench.holds().len()), (2, 0));
+    bench.step(Input::FileCommitted { work, result: Err("read-only".to_owned()) });
+    bench.publish_all();
+    assert!(bench.reply(1).unwrap().is_err());
+    assert_eq!((bench.nodes(), bench.holds()), (3, vec!["node3"]));
+    assert_ne!(bench.answers("node3.demo.example.com."), ["192.0.2.13"]);
 }

@@ -71,3 +71,13 @@ fn a_server_that_hears_no_other_node_freezes_with_its_answers() {
     assert_eq!(decision.effective[1], crate::failover::Effective::Down, "as its probes have it");
     assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
 }
+
+#[test]
+fn restarted_probes_are_given_their_paces_again() {
+    let mut bench = Bench::live(TEXT);
+    bench.effects.clear();
+    bench.step(Input::WasStopped(Duration::from_secs(60)));
+    let restart = bench.effects.iter().position(|effect| matches!(effect, Effect::RestartProbes)).unwrap();
+    bench.effects.drain(..restart);
+    assert_eq!(delays(&bench), ["node1", "node2", "node3"].map(|node| (node.to_owned(), USUAL)).into());
+}
