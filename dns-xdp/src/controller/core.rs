@@ -418,8 +418,8 @@ impl Core {
         self.write_own();
     }
 
-    /// Writes the answers to disk, because a restart without a quorum begins with them. Frozen answers are on disk
-    /// already.
+    /// Writes the answers to disk, because a restart without a quorum begins with them. Frozen answers are
+    /// those on disk with the operators' intents, which are kept too.
     fn keep_answers(&mut self, answers: &Arc<Answers>, is_frozen: bool) {
         // While a node has no verdict, the answers in the file rest on more results than this daemon has.
         let is_known = self.health.round_complete()
