@@ -20,7 +20,9 @@ fn kernel_an_answer_means_what_the_responder_means() {
     });
     let mut run = PropertyRun::new(CASES);
     for (zone, cases) in run.zones() {
-        programs.iter_mut().for_each(|(_, program)| program.publish(&zone).unwrap());
+        for (_, program) in &mut programs {
+            program.publish(&zone).unwrap();
+        }
         let is_plain = *zone.flood_policy() == FloodPolicy::NONE;
         run.hold(&zone, cases, &|frame| {
             let expected = Expected::to(&zone, frame);
