@@ -62,7 +62,7 @@ pub(super) fn record(
     let ttl_seconds = section.value("ttl", field::ttl_seconds).unwrap_or(ttl_seconds);
     match (section.place("value"), section.place("values")) {
         (Some(_), Some(at)) => {
-            section.problem(at, "`values` is beside `value`; write all values in `values`")
+            section.problem(at, "`values` is beside `value`; write all values in `values`");
         }
         (None, None) => {
             section.problem(

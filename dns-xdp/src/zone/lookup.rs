@@ -51,7 +51,7 @@ pub(super) struct Source<'z> {
 enum Step {
     End(Lookup),
     /// A CNAME record and its target.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
 }
 
 impl Zone {
@@ -64,7 +64,7 @@ impl Zone {
                 Step::End(end) => break end,
                 Step::Alias(..) if chain.len() == CHAIN_MAX => break Lookup::NotInZone,
                 Step::Alias(record, target) => {
-                    chain.push(record);
+                    chain.push(*record);
                     name = Cow::Owned(target);
                 }
             }
@@ -116,7 +116,7 @@ impl Zone {
             && !matches!(qtype, RecordType::CNAME | RecordType::ANY)
             && let Some(record) = records_of(qname, set).next()
         {
-            return Step::Alias(record, target);
+            return Step::Alias(Box::new(record), target);
         }
         let apex = *qname == self.apex;
         let mut additionals = Vec::new();

@@ -21,7 +21,8 @@ fn a_record_that_is_added_on_one_server_is_answered_by_all_and_kept_in_the_store
         wait_for_texts(cluster, &["one", "two"])?;
         let listed = cluster.nodes[0].cli_ok(&["record", "list"])?;
         ensure!(listed.contains("_acme-challenge") && listed.contains("store"), "{listed}");
-        let exported = cluster.nodes[0].cli_ok(&["cluster", "export"])?;
+        let config = cluster.nodes[0].config.display().to_string();
+        let exported = cluster.nodes[0].cli_ok(&["cluster", "export", "--config", &config])?;
         ensure!(exported.contains("[[record]]") && exported.contains("_acme-challenge"), "{exported}");
         let refused = cluster.nodes[0].cli(&["record", "add", "node1", "CNAME", "node2"])?;
         let told = String::from_utf8_lossy(&refused.stderr);
