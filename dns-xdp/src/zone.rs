@@ -92,7 +92,7 @@ pub struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     /// The AAAA RRset.
     pub ipv6: Vec<Ipv6Addr>,
-    /// Whether the first address differs from query to query, see [`table::turn`].
+    /// Whether the first address differs from query to query, see [`dns_xdp_ebpf::table::turn`].
     pub rotate: bool,
     /// The most addresses of a family in an answer.
     pub answers_max: usize,
