@@ -1,7 +1,7 @@
 //! The static records of a zone: their data, their presentation form, and the rules of wildcards.
 //!
-//! Records are part of the configuration. No health and no failover changes them. `words` splits presentation form,
-//! `data` and `service_binding` read and write the data of a record, `zone_file` reads the records of a zone file.
+//! Records are part of the configuration. Neither health nor failover changes them. `words` splits presentation
+//! form. `data` and `service_binding` read and write the data of a record. `zone_file` reads the records of a zone file.
 mod data;
 mod octets;
 mod service_binding;
@@ -14,7 +14,7 @@ use dns_xdp_ebpf::table::Types;
 use hickory_proto::rr::{Name, RData, RecordType};
 
 pub use data::{data, octets_of_data, presentation};
-pub use octets::{absolute, full_name, relative};
+pub use octets::{absolute, full_name, relative, wire};
 pub use zone_file::{Skipped, ZoneRecord, records_of_zone_file};
 
 /// The label that matches names that do not exist (RFC 4592, section 2.1.1).
@@ -96,8 +96,8 @@ pub fn is_wildcard(name: &Name) -> bool {
     name.iter().next() == Some(WILDCARD)
 }
 
-/// Returns the wildcard name that could match a name which does not exist: `*` below the closest encloser, which is the
-/// longest existing name above it (RFC 4592, section 3.3.1). The apex exists.
+/// Returns the name of the wildcard that may match `qname`, which does not exist: `*` below the closest encloser. That
+/// is the longest existing name above `qname` (RFC 4592, section 3.3.1). The apex always exists.
 pub fn source_of_synthesis(qname: &Name, apex: &Name, exists: impl Fn(&Name) -> bool) -> Option<Name> {
     let above = apex.iter().len()..qname.iter().len();
     let encloser =
@@ -105,8 +105,8 @@ pub fn source_of_synthesis(qname: &Name, apex: &Name, exists: impl Fn(&Name) -> 
     encloser.prepend_label(WILDCARD).ok()
 }
 
-/// Returns the name whose addresses belong into the additional section of an answer with this record (RFC 1035, section
-/// 3.3.9; RFC 2782; RFC 9460, section 4.1), in lower case.
+/// Returns the record's target in lower case, if the additional section has the target's addresses (RFC 1035, section
+/// 3.3.9; RFC 2782; RFC 9460, section 4.1).
 pub fn target(owner: &Name, rdata: &RData) -> Option<Name> {
     const SRV_NUMBERS: usize = 6;
     const SVCB_PRIORITY: usize = 2;

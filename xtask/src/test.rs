@@ -235,7 +235,7 @@ pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<bool> {
     Ok(summary.close())
 }
 
-/// Runs the simulation at idle priority, beside the scenes, which mostly wait.
+/// Runs the simulation at idle priority beside the scenes, which leave about one core of two free.
 fn simulate() -> io::Result<Output> {
     command("chrt").args(["--idle", "0", "cargo"]).args(SIMULATION_TEST).arg(colour()).output()
 }

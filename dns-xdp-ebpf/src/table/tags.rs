@@ -1,4 +1,4 @@
-//! VLAN tags, as the served addresses have them.
+//! The VLAN tags of a served address.
 
 /// The VLAN tags in front of an IP packet: 16 bits for each of up to two tags, the outer tag in the lower bits. A tag's
 /// 12 low bits are its VLAN id; of the next 2 bits, the lower marks 802.1Q, and the higher 802.1ad. A tag with the id 0

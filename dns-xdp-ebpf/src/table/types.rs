@@ -1,7 +1,7 @@
 //! The types of a name that the program does not have.
 
-/// A set of types as 16 bits: the last 4 bits of a type number a bit. Several types therefore share a bit, and the set may
-/// seem to have more types than it has.
+/// A set of types in 16 bits. The last 4 bits of a type's number are the number of its bit. Several types therefore share
+/// a bit, and the set may seem to have more types than it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Types(u16);

@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::rr::{Name, RecordType};
 
-use crate::datapath::layout::wire;
+use crate::records::wire;
 
 /// The route of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,7 +75,8 @@ fn zone(text: &str) -> Result<Name, String> {
     Ok(name)
 }
 
-fn ttl_seconds(text: &str) -> Result<u32, String> {
+/// Reads a TTL from the command line.
+pub(super) fn ttl_seconds(text: &str) -> Result<u32, String> {
     /// The largest TTL (RFC 2181, section 8).
     const LARGEST: u64 = (1 << 31) - 1;
     let ttl = humantime::parse_duration(text).map_err(|_| "write whole seconds such as 60s".to_owned())?;

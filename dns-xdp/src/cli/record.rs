@@ -2,6 +2,7 @@
 use clap::Subcommand;
 
 use super::columns::columns;
+use super::delegation::ttl_seconds;
 use super::node::Keeping;
 use super::{Format, change, print, print_json};
 use crate::config::edit::RecordKeys;
@@ -35,7 +36,7 @@ pub(super) enum Record {
     Set {
         #[command(flatten)]
         place: Place,
-        /// The data of each record; none: they stay
+        /// The data of each record; without data the records stay
         #[arg(value_name = "VALUE", required_unless_present = "ttl")]
         values: Vec<String>,
         #[command(flatten)]
@@ -48,7 +49,7 @@ pub(super) enum Record {
     Remove {
         #[command(flatten)]
         place: Place,
-        /// The data of each record to remove; none: all records of the name and type
+        /// The data of each record to remove; without data, all records of the name and type
         #[arg(value_name = "VALUE")]
         values: Vec<String>,
         #[command(flatten)]
@@ -69,7 +70,7 @@ pub(super) struct Place {
 #[derive(Debug, clap::Args)]
 pub(super) struct Ttl {
     /// How long caches keep the records [default: the zone's `ttl`]
-    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    #[arg(long, value_name = "DURATION", value_parser = ttl_seconds)]
     ttl: Option<u32>,
 }
 
@@ -85,12 +86,6 @@ fn rtype(text: &str) -> Result<String, String> {
     let rtype =
         record_type(text).ok_or_else(|| format!("there is no type {text}; try TXT, SRV or TYPE1234"))?;
     Ok(type_text(rtype))
-}
-
-fn seconds(text: &str) -> Result<u32, String> {
-    let ttl = humantime::parse_duration(text).ok().filter(|ttl| ttl.subsec_nanos() == 0);
-    let seconds = ttl.and_then(|ttl| u32::try_from(ttl.as_secs()).ok());
-    seconds.ok_or_else(|| "write whole seconds such as 60s".to_owned())
 }
 
 impl Place {

@@ -15,7 +15,7 @@ const LONGEST: usize = 100;
 const NAME: &str = "name";
 /// The list whose tables are shown by their names alone.
 const NODE: &str = "node";
-/// The list whose tables are told apart by their types, too.
+/// In this list, name and type together identify a table.
 const RECORD: &str = "record";
 const TYPE: &str = "type";
 /// A key whose default follows from the node's position.

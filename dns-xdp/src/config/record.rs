@@ -20,7 +20,7 @@ use crate::records::{
 const SET_MAX: usize = 62_000;
 /// Octets of a record besides its data: a pointer to the owner, type, class, TTL and length.
 const RECORD_REST: usize = 12;
-/// The types of which the operator probably means one, for the message about an unknown type.
+/// The types that the message about an unknown type suggests.
 const USUAL: [&str; 13] =
     ["A", "AAAA", "CAA", "CNAME", "HTTPS", "MX", "NAPTR", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"];
 
@@ -49,7 +49,7 @@ impl RecordSpec {
     }
 }
 
-/// Reads a section. Its TTL is the zone's unless it has its own. Without an apex only the keys are checked.
+/// Reads a section. A record without a TTL has the zone's. Without an apex only the keys are checked.
 pub(super) fn record(
     mut section: TableReader<'_>,
     apex: Option<&Name>,
@@ -154,7 +154,7 @@ fn refusal(rtype: RecordType) -> Option<&'static str> {
     }
 }
 
-/// Records every problem of the records as a whole.
+/// Notes every problem of the records as a whole.
 pub(super) fn check(records: &[RecordSpec], spec: &ClusterSpec, problems: &Diagnostics) {
     let mut sets: BTreeMap<(&Name, u16), &RecordSpec> = BTreeMap::new();
     let mut holders: BTreeMap<&Name, Vec<&RecordSpec>> = BTreeMap::new();
@@ -262,7 +262,7 @@ impl<'s> Holders<'s> {
     }
 }
 
-/// Records CNAME records that lead back to themselves, also by way of wildcards.
+/// Notes each CNAME record that leads back to itself, also by way of wildcards.
 fn loops(records: &[RecordSpec], spec: &ClusterSpec, problems: &Diagnostics) {
     let target = |record: &RecordSpec| match record.data.first().map(|data| &data.value) {
         Some(RData::CNAME(target)) => Some(target.0.to_lowercase()),

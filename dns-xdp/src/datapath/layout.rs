@@ -10,6 +10,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::perfect_hash;
 use crate::config::Capacity;
+use crate::records::wire;
 use crate::zone::{Addresses, Zone};
 
 /// The most seeds that are tried before a zone counts as too large.
@@ -186,17 +187,6 @@ fn soa(zone: &Zone) -> Vec<u8> {
 
 fn words(name: &Name) -> (NameWords, u8) {
     table::words(&wire(name)).expect("a domain name has at most 255 octets")
-}
-
-/// Returns a name in uncompressed wire form (RFC 1035, section 3.1).
-pub fn wire(name: &Name) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(name.len());
-    for label in name {
-        octets.push(u8::try_from(label.len()).expect("a label has at most 63 octets"));
-        octets.extend(label);
-    }
-    octets.push(0);
-    octets
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The data of one record between presentation form and octets.
 //!
-//! Types whose names may be compressed (RFC 3597, section 4), and addresses, have hickory's types. The data of every
+//! Addresses, and data with names that may be compressed (RFC 3597, section 4), have hickory's types. The data of every
 //! other type are octets, so that a record is sent exactly as it was checked.
 use data_encoding::HEXUPPER_PERMISSIVE;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, PTR};
@@ -17,14 +17,14 @@ const DATA_MAX: usize = u16::MAX as usize;
 const STRING_MAX: usize = 255;
 /// The word that begins data in octets (RFC 3597, section 5).
 const GENERIC: &str = "\\#";
-/// The type of old SPF records, whose data are as those of TXT (RFC 4408, section 3.1.1).
+/// The type of old SPF records. Their data have the form of TXT data (RFC 4408, section 3.1.1).
 const SPF: u16 = 99;
 
 /// Reads the data of a record in presentation form. Names are relative to the origin unless they end in a dot. A TXT
 /// record without quotes is one text, whatever its blanks. Texts of more than 255 octets are split.
 ///
 /// # Errors
-/// The text is not the data of such a record: why, as the end of a sentence that begins with the text.
+/// The text is not the data of such a record. The message is the reason, without its subject.
 pub fn data(rtype: RecordType, text: &str, origin: &Name) -> Result<RData, String> {
     let is_text = is_text(rtype);
     if is_text && !text.trim_start().starts_with('"') && !text.trim_start().starts_with(GENERIC) {
@@ -130,7 +130,7 @@ fn form(rtype: RecordType) -> String {
 
 fn with_article(rtype: RecordType) -> String {
     let text = type_text(rtype);
-    // The letters whose names begin with a vowel.
+    // The names of these letters begin with a vowel.
     let article = if text.starts_with(['A', 'E', 'F', 'H', 'I', 'L', 'M', 'N', 'O', 'R', 'S', 'X']) {
         "an"
     } else {

@@ -6,7 +6,7 @@ use hickory_proto::rr::Name;
 /// The most octets of a label (RFC 1035, section 2.3.4).
 const LABEL_MAX: usize = 63;
 /// The most octets of a name, and of a character string.
-pub(super) const NAME_MAX: usize = 255;
+const NAME_MAX: usize = 255;
 
 /// Returns a name with its final dot. Octets that may have a meaning in zone files are written as `\DDD`.
 pub fn absolute(name: &Name) -> String {
@@ -47,7 +47,7 @@ fn labels(name: &Name, count: usize) -> String {
 /// Reads a name: relative to the origin, or fully qualified with a final dot. `@` is the origin.
 ///
 /// # Errors
-/// The text is no name: why, as the end of a sentence that begins with the text.
+/// The text is no name. The message is the reason, without its subject.
 pub fn full_name(text: &str, origin: &Name) -> Result<Name, String> {
     if text == "@" {
         return Ok(origin.clone());
@@ -136,10 +136,10 @@ pub(super) fn quoted(octets: &[u8]) -> String {
 }
 
 /// Returns a name in uncompressed wire form (RFC 1035, section 3.1).
-pub(super) fn wire(name: &Name) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(NAME_MAX);
+pub fn wire(name: &Name) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(name.len());
     for label in name {
-        octets.push(label.len() as u8);
+        octets.push(u8::try_from(label.len()).expect("a label has at most 63 octets"));
         octets.extend(label);
     }
     octets.push(0);

@@ -22,7 +22,7 @@ pub(super) struct Line {
 /// Returns the words of one record's data.
 ///
 /// # Errors
-/// The text cannot be split: why.
+/// The text cannot be split. The message is the reason.
 pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
     let mut words = Vec::new();
     let mut rest = text.chars();
@@ -42,7 +42,7 @@ pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
 /// Returns the lines of a zone file that have words. Comments are left out.
 ///
 /// # Errors
-/// The number of a line that cannot be split, and why.
+/// A line cannot be split: its number, and the reason.
 pub(super) fn lines(text: &str) -> Result<Vec<Line>, (usize, String)> {
     let mut lines = Vec::new();
     let (mut number, mut depth) = (1, 0_usize);

@@ -24,7 +24,7 @@ pub struct ZoneRecord {
     pub data: RData,
 }
 
-/// A record that the zone makes itself, and that is therefore left out.
+/// A record that is left out, because the zone makes it itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
     /// Its line, counted from 1.
@@ -58,7 +58,7 @@ fn is_own(rtype: RecordType) -> bool {
     matches!(rtype, RecordType::SOA | RecordType::NS)
 }
 
-/// The state that a line leaves to the lines below it.
+/// The values that a line can leave to the lines below it.
 struct Reader<'a> {
     apex: &'a Name,
     origin: Name,

@@ -16,8 +16,8 @@ pub const CHAIN_MAX: usize = 8;
 pub enum Lookup {
     /// Records, and the addresses for the additional section.
     Found {
-        /// The CNAME records of a chain, then the RRset. Only a chain that leaves the zone, that is too long, or that
-        /// ends at a refused name has no RRset. Owner names are in lower case.
+        /// The CNAME records of a chain, then the RRset. There is no RRset if the chain leaves the zone, is too long, or
+        /// ends at a refused name. Owner names are in lower case.
         answers: Vec<Record>,
         /// The addresses of name servers (RFC 9471), and of the targets of records.
         additionals: Vec<Record>,
@@ -104,7 +104,7 @@ impl Zone {
         Some(Source { name, addresses })
     }
 
-    /// Answers from one name. The owner of the records is `qname`, also if a wildcard has them (RFC 4592, section 3.3.2).
+    /// Answers from one name. The owner of the records is `qname`, even if a wildcard has them (RFC 4592, section 3.3.2).
     fn step(&self, qname: &Name, qtype: RecordType, turn: u32) -> Step {
         if !self.apex.zone_of(qname) {
             return Step::End(Lookup::NotInZone);

@@ -164,7 +164,7 @@ fn blindness(cluster: &Cluster) -> Result<usize> {
 
 /// The same while one core sends as much as it can to a server; returns the repair times, and the flood's rate.
 ///
-/// The flood has a link of its own. On the clients' link its answers would come before theirs: a client would see a
+/// The flood has a link of its own. On the clients' link its answers would come before theirs, and a client would see a
 /// repair up to 0.1 s late.
 fn under_flood(cluster: &mut Cluster, pulse: &Load, rounds: u32) -> Result<(Times, (Tally, u64))> {
     let (flooder, _) = cluster.plug("flooder", &FLOODER)?;
