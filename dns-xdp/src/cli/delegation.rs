@@ -82,7 +82,7 @@ pub(super) fn ttl_seconds(text: &str) -> Result<u32, String> {
     let ttl = humantime::parse_duration(text).map_err(|_| "write whole seconds such as 60s".to_owned())?;
     let seconds = u32::try_from(ttl.as_secs()).ok().filter(|&seconds| u64::from(seconds) <= LARGEST);
     let seconds = seconds.filter(|_| ttl.subsec_nanos() == 0);
-    seconds.ok_or_else(|| format!("a TTL is whole seconds, at most {LARGEST}"))
+    seconds.ok_or_else(|| format!("write whole seconds such as 60s, at most {LARGEST}"))
 }
 
 /// Why a delegation is not in order.
