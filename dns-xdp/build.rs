@@ -23,6 +23,8 @@ fn main() -> anyhow::Result<()> {
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("CARGO_TERM_QUIET", "true");
+        // An incremental build inlines less, and the verifier then refuses or follows another program.
+        env::set_var("CARGO_INCREMENTAL", "0");
     }
     build_ebpf(
         [Package { name: "dns-xdp-ebpf", root_dir: "../dns-xdp-ebpf", ..Package::default() }],

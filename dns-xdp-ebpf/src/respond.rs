@@ -101,10 +101,7 @@ fn read<'h, P: Packet, H: Host>(
             // The sum comes first; otherwise the verifier follows it once for each way through the labels.
             let sum = question.name.sum(frame()).or_refuse(Outcome::Name)?;
             question.name.below(frame(), &head.apex, usize::from(head.apex_length))?;
-            if head.misses_go_up != 0 {
-                return Outcome::Reserved.refuse();
-            }
-            (negative(head, Rcode::NxDomain)?, sum)
+            (negative(head, Rcode::NxDomain, head.misses_go_up != 0)?, sum)
         }
     };
     let reply = Reply { datagram, header, question, name_sum, edns, records }.fitted();
@@ -144,19 +141,12 @@ fn entry_records<'h, H: Host>(
     if entry.flags & NameEntry::RESERVED != 0 {
         return Outcome::Reserved.refuse();
     }
+    let members = |family| members(host, head, entry, slot, family, &turn).or_refuse(Outcome::NoZone);
     match (qtype, entry.ipv4_count, entry.ipv6_count) {
         (qtype::A, 1, _) if entry.ipv4 != 0 => Ok(Records::One(entry)),
-        // Not a closure: LLVM would make a function of it, and the program calls none.
-        (qtype::A, 1.., _) => {
-            let members = members(host, head, entry, slot, Version::V4, &turn);
-            Ok(Records::A(entry, members.or_refuse(Outcome::NoZone)?))
-        }
-        (qtype::AAAA, _, 1..) => {
-            let members = members(host, head, entry, slot, Version::V6, &turn);
-            Ok(Records::Aaaa(entry, members.or_refuse(Outcome::NoZone)?))
-        }
-        _ if entry.types.may_have(qtype) => Outcome::Reserved.refuse(),
-        _ => negative(head, Rcode::NoError),
+        (qtype::A, 1.., _) => Ok(Records::A(entry, members(Version::V4)?)),
+        (qtype::AAAA, _, 1..) => Ok(Records::Aaaa(entry, members(Version::V6)?)),
+        _ => negative(head, Rcode::NoError, entry.types.may_have(qtype)),
     }
 }
 
@@ -188,7 +178,9 @@ fn members<'h, H: Host>(
     Some(Members { overflow, index, end: widen_offset(ADDRESSES_MAX, entry.ttl.into()) })
 }
 
+/// Returns the SOA record of a negative answer. Refuses the query if the zone's SOA does not fit, or if it `goes_up`.
 #[inline(always)]
-fn negative(head: &ZoneHeader, rcode: Rcode) -> Result<Records<'_>, Outcome> {
-    if head.soa_length == 0 { Outcome::Reserved.refuse() } else { Ok(Records::Soa(head, rcode)) }
+fn negative(head: &ZoneHeader, rcode: Rcode, goes_up: bool) -> Result<Records<'_>, Outcome> {
+    // One branch for both reasons. With 2 branches the verifier follows the rest of the program once more for each.
+    if (head.soa_length == 0) | goes_up { Outcome::Reserved.refuse() } else { Ok(Records::Soa(head, rcode)) }
 }
