@@ -174,6 +174,7 @@ impl Verdict {
             reason: self.reason,
             falls: self.falls,
             serving_since: self.serving_since,
+            failing_since: self.failing_since,
             round_trip: self.round_trip,
             answers: self.answers,
             heard: self.heard,

@@ -43,8 +43,8 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Takes over the knowledge of `before` about the subjects that are `kept`. A subject counts for the quorum if it
-    /// `is_voter`.
+    /// Takes over when the subjects that are `kept` were heard. A subject counts for the quorum if it `is_voter`. No fall
+    /// waits: the new configuration decides which subjects are out.
     pub(super) fn adopt(
         &mut self,
         before: Confirmation,
@@ -57,9 +57,6 @@ impl Confirmation {
         for (at, probe) in before.last.into_values().filter(|(_, probe)| counts(probe)) {
             self.note(&probe, at);
         }
-        self.waiting = before.waiting;
-        self.waiting.retain(|(subject, _), _| kept(subject));
-        self.first_waiting = self.waiting.values().min().copied();
     }
 
     /// Takes the result of a probe that heard a host at `at`, or that does not contradict the last answer. Returns
@@ -180,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_rises_or_is_gone_waits_no_longer() {
+    fn a_node_that_rises_waits_no_longer_and_one_that_is_gone_is_no_voter() {
         let mut confirmation = five();
         for number in [4, 5] {
             confirmation.fell(&node(number).subject, None, at(10));
@@ -190,17 +187,6 @@ mod tests {
         let mut next = Confirmation::default();
         next.adopt(confirmation, 2, |_| true, |subject| *subject != node(5).subject);
         assert_eq!((next.wanted_since(), next.quorum_since()), (None, Some(at(3))));
-    }
-
-    #[test]
-    fn a_fall_that_waits_over_a_reload_is_confirmed_after_it() {
-        let mut before = five();
-        let dead = node(5).subject;
-        before.fell(&dead, None, at(10));
-        let mut confirmation = Confirmation::default();
-        confirmation.adopt(before, 2, |_| true, |_| true);
-        assert!(!confirmation.note_result(&node(1), at(11)) && confirmation.holds(&dead, None));
-        assert!(confirmation.note_result(&node(2), at(12)) && !confirmation.holds(&dead, None));
     }
 
     #[test]

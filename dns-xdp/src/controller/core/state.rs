@@ -1,5 +1,6 @@
 //! The state that decisions are made from: configuration, intents and verdicts. This module is pure, so tests need no
 //! network and no kernel.
+mod falls;
 mod families;
 mod holds;
 mod urgency;
@@ -131,6 +132,7 @@ impl State {
         std::mem::swap(&mut self.clock_guard, &mut before.clock_guard);
         self.clock_guard.adopt(&before.clock_guard, targets.len(), kept);
         let moved = moved(&before.config, &self.config);
+        let not_fallen = before.not_fallen();
         for (probe, verdict) in &mut self.verdicts {
             if kept(probe) {
                 verdict.clone_from(&before.verdicts[probe]);
@@ -147,6 +149,7 @@ impl State {
             !subject.node().is_some_and(|node| moved.contains(node))
         });
         self.recompute();
+        self.note_falls_since(&not_fallen);
     }
 
     /// Starts the confirmation for this configuration's quorum, with the earlier results of the subjects that are
@@ -363,24 +366,6 @@ impl State {
         }
         self.health_by_subject.insert(probe.subject.clone(), now);
         Some(change)
-    }
-
-    /// Notes whether a subject is out by its probes. Its fall waits until a quorum is heard.
-    fn note_fall(
-        &mut self,
-        (subject, family): (&Subject, Option<Family>),
-        was: Option<bool>,
-        is: Option<bool>,
-        at: Duration,
-    ) {
-        match (was, is) {
-            (Some(true), Some(false)) => {
-                let failing_since = self.failing_since(subject, family).unwrap_or(at);
-                self.confirmation.fell(subject, family, failing_since);
-            }
-            (_, Some(false)) => {}
-            _ => self.confirmation.rose(subject, family),
-        }
     }
 
     /// Whether every node and witness has been probed once, with any result.

@@ -444,7 +444,7 @@ fn a_probe_is_made_fast_while_the_other_family_of_its_node_comes_back() {
 }
 
 /// Takes the result of one probe of a node at this time. A failed probe hears nothing.
-fn tell(state: &mut State, probe: &ProbeId, second: u64, success: bool) {
+pub(super) fn tell(state: &mut State, probe: &ProbeId, second: u64, success: bool) {
     let observation = if success {
         Observation::Success { round_trip: Duration::from_millis(1) }
     } else {
@@ -454,7 +454,7 @@ fn tell(state: &mut State, probe: &ProbeId, second: u64, success: bool) {
 }
 
 /// Decides, and returns how this node is treated.
-fn decided(state: &mut State, index: usize) -> Effective {
+pub(super) fn decided(state: &mut State, index: usize) -> Effective {
     state.decide();
     state.decision().unwrap().effective[index]
 }
