@@ -23,6 +23,7 @@ use super::input::{CallId, Effect, Publication, Published, Record, WorkId};
 use super::job::{Job, Prepared, Wanted};
 use super::publication::Step;
 use super::source::{Source, as_note};
+use super::state::LostVerdicts;
 use super::status::milliseconds;
 use crate::control::api::Done;
 use crate::control::{Refusal, RefusalKind};
@@ -393,11 +394,12 @@ impl Core {
             let hold = self.health.held_mut().release(&node)?;
             Some(Holds::from([(node, hold)]))
         });
-        let before = InForce {
+        let mut before = InForce {
             config: Arc::clone(self.health.config()),
             source: Arc::clone(&self.source),
             intents: self.health.intents().clone(),
             holds: dropped,
+            lost: LostVerdicts::new(),
             forgets: next.forgets,
             event: None,
             notes: Vec::new(),
@@ -405,7 +407,7 @@ impl Core {
             staged: None,
         };
         self.source = Arc::clone(&next.source);
-        self.health.adopt(Arc::clone(&next.config));
+        before.lost = self.health.adopt(Arc::clone(&next.config));
         if let (Some(holds), What::Join(view)) = (&next.holds, what) {
             self.take_holds(holds.clone(), &view.documents.intents);
         }
@@ -435,7 +437,7 @@ impl Core {
             Ok(()) => self.end_change(asker, &what, Ok(done)),
             Err(error) => {
                 self.source = Arc::clone(&before.source);
-                self.health.adopt(Arc::clone(&before.config));
+                self.health.take_back(Arc::clone(&before.config), before.lost);
                 // An intent that has ended meanwhile stays ended, and the state file has to agree.
                 let intents = intent::counting(&before.intents, self.now.wall);
                 let is_other = intents != before.intents || *self.health.intents() != before.intents;

@@ -29,6 +29,9 @@ use crate::store::votes::Verdicts;
 #[cfg(test)]
 use crate::zone::Zone;
 
+/// Verdicts on targets that a configuration no longer has.
+pub(in crate::controller) type LostVerdicts = BTreeMap<ProbeId, (Target, Verdict)>;
+
 /// Configuration, intents and verdicts, with the last decision made from them.
 #[derive(Debug, Clone)]
 pub(in crate::controller) struct State {
@@ -118,8 +121,8 @@ impl State {
     }
 
     /// Takes a new configuration. A subject with the same name and addresses keeps its verdict, even if its probes have
-    /// changed. A new subject is unknown.
-    pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) {
+    /// changed. A new subject is unknown. Returns the verdicts on the targets that the new configuration lacks.
+    pub(in crate::controller) fn adopt(&mut self, config: impl Into<Arc<Config>>) -> LostVerdicts {
         let next = State::with(config.into(), self.intents.clone(), self.shared.clone());
         let mut before = std::mem::replace(self, next);
         self.decision = before.decision.take();
@@ -150,6 +153,31 @@ impl State {
         });
         self.recompute();
         self.note_falls_since(&not_fallen);
+        let lost =
+            before.targets.into_iter().filter(|(probe, target)| self.targets.get(probe) != Some(target));
+        lost.filter_map(|(probe, target)| {
+            let verdict = before.verdicts.remove(&probe)?;
+            Some((probe, (target, verdict)))
+        })
+        .collect()
+    }
+
+    /// Takes the earlier configuration again, with the verdicts that were lost with it. Later results count instead of
+    /// them.
+    pub(in crate::controller) fn take_back(&mut self, config: Arc<Config>, lost: LostVerdicts) {
+        self.adopt(config);
+        let mut found = BTreeSet::new();
+        for (probe, (target, verdict)) in lost {
+            if self.targets.get(&probe) == Some(&target)
+                && let Some(unknown) = self.verdicts.get_mut(&probe).filter(|known| is_unheard(known))
+            {
+                *unknown = verdict;
+                found.insert(probe.subject);
+            }
+        }
+        self.recompute();
+        let families = |subject: Subject| Family::ALL.map(|family| (subject.clone(), family));
+        self.note_falls_since(&found.into_iter().flat_map(families).collect());
     }
 
     /// Starts the confirmation for this configuration's quorum, with the earlier results of the subjects that are

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::cluster_change::{ClusterChange, NodeChange};
 use super::super::input::WorkId;
 use super::super::source::{Proposal, Source};
+use super::super::state::LostVerdicts;
 use super::super::{Core, occurrences};
 use super::What;
 use crate::config::Config;
@@ -19,6 +20,8 @@ pub(super) struct InForce {
     pub(super) intents: Intents,
     /// For documents of the store: their holds. For the state before a change: the hold that the change has dropped.
     pub(super) holds: Option<Holds>,
+    /// For the state before a change: the verdicts that the change has dropped.
+    pub(super) lost: LostVerdicts,
     /// Whether a node's intent is dropped, so that the state file has to change too.
     pub(super) forgets: bool,
     /// The event that reports it.
@@ -77,7 +80,18 @@ impl Core {
         };
         let staged = write.map(|_| work);
         let (config, source) = (Arc::new(config), Arc::new(source));
-        InForce { config, source, intents, holds: None, forgets, event, notes, warnings, staged }
+        InForce {
+            config,
+            source,
+            intents,
+            holds: None,
+            lost: LostVerdicts::new(),
+            forgets,
+            event,
+            notes,
+            warnings,
+            staged,
+        }
     }
 
     /// Whether a change drops the node's intent: a node that is removed, or added for good, begins anew.

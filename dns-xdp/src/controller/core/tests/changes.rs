@@ -323,3 +323,33 @@ fn answers_that_are_frozen_are_not_kept_on_disk() {
     assert_eq!(bench.answers(NODE2), ["192.0.2.12"], "an operator has changed them");
     assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::KeepAnswers { .. })));
 }
+
+#[test]
+fn a_change_whose_file_cannot_be_put_in_place_leaves_a_dead_node_out() {
+    let moved = Command::NodeSet {
+        name: "node2".to_owned(),
+        ipv4: Some("192.0.2.99".parse().unwrap()),
+        ipv6: None,
+        ephemeral: false,
+    };
+    let removed = Command::NodeRemove { name: "node2".to_owned(), ephemeral: false };
+    let text = TEXT.replace("nodes = [\"node1\", \"node2\"]", "nodes = [\"node1\", \"node3\"]");
+    for command in [moved, removed] {
+        let mut bench = Bench::live(&text);
+        bench.kill_and_publish("node2");
+        assert_eq!(bench.answers(NODE2), ["192.0.2.13"]);
+        bench.ask(1, command);
+        let work = bench.prepare();
+        bench.publish_all();
+        assert_ne!(bench.answers(NODE2), ["192.0.2.13"]);
+        bench.step(Input::FileCommitted { work, result: Err("read-only".to_owned()) });
+        bench.publish_all();
+        assert!(bench.reply(1).unwrap().is_err());
+        assert_eq!(bench.answers(NODE2), ["192.0.2.13"], "the dead node stays out");
+        for _ in 0..2 {
+            bench.observe("node2", true);
+        }
+        bench.publish_all();
+        assert_eq!(bench.answers(NODE2), ["192.0.2.12"]);
+    }
+}
