@@ -22,6 +22,9 @@ pub const CONCERNS: [(&str, &str); 6] = [
 /// The key of the operators' intents.
 pub const INTENT: &str = "intent";
 
+/// The most octets that are parsed while other work waits. They take some 10 ms.
+const PARSED_AT_ONCE: usize = 64 << 10;
+
 /// The text of each document, by its key.
 pub type Shared = BTreeMap<String, String>;
 
@@ -59,6 +62,21 @@ impl Documents {
             Some(Diagnostic { line: 1, document: Some((*key).to_owned()), text })
         };
         CONCERNS.iter().find_map(stray)
+    }
+
+    /// Returns the differences of the shared part, one line for each key of the configuration. Of long documents it
+    /// returns only which ones differ: nothing else may wait until they are parsed.
+    pub fn differences(&self, next: &Documents) -> Vec<String> {
+        let other = |(key, _): &(&str, &str)| self.texts.get(*key) != next.texts.get(*key);
+        let keys: Vec<&str> = CONCERNS.iter().filter(|concern| other(concern)).map(|(key, _)| *key).collect();
+        let [before, after] = [self, next].map(|documents| {
+            let texts = keys.iter().filter_map(|key| documents.texts.get_key_value(*key));
+            join(&texts.map(|(key, text)| (key.clone(), text.clone())).collect())
+        });
+        if before.len() + after.len() > PARSED_AT_ONCE {
+            return keys.iter().map(|key| format!("{key} differs")).collect();
+        }
+        super::differences(&before, &after)
     }
 
     /// Returns the shared part as one text.
@@ -196,5 +214,23 @@ nodes = [\"node1\"]
         assert_eq!(stray("[[node]]\nname = \"node1\"\n[node.health]\nport = 1\n"), None);
         assert!(stray("[[node]]\n[xdp]\nmode = \"off\"\n").unwrap().starts_with("`xdp` "));
         assert!(stray("[zone]\n").unwrap().starts_with("`zone` "));
+    }
+
+    #[test]
+    fn differences_name_keys_of_short_documents_and_only_the_long_documents() {
+        let documents = |records: usize| {
+            let record =
+                |number| format!("[[record]]\nname = \"r{number}\"\ntype = \"A\"\nvalue = \"192.0.2.1\"\n");
+            let texts = [
+                ("config/zone".to_owned(), "[zone]\nname = \"demo.example.com\"\n".to_owned()),
+                ("config/records".to_owned(), (0..records).map(record).collect()),
+            ];
+            Documents { texts: texts.into(), ..Documents::default() }
+        };
+        let before = documents(1);
+        assert_eq!(before.differences(&before), [""; 0]);
+        assert_eq!(before.differences(&documents(2)), ["record r1 A added: value = \"192.0.2.1\""]);
+        assert_eq!(before.differences(&documents(2_000)), ["config/records differs"]);
+        assert_eq!(documents(2_000).differences(&documents(2_000)), [""; 0]);
     }
 }

@@ -62,6 +62,7 @@ impl Configured {
             write: None,
             notes: Vec::new(),
             warnings: Vec::new(),
+            differences: Vec::new(),
         })
     }
 }

@@ -12,7 +12,6 @@ use super::input::{CallId, Effect, Record, WorkId};
 use super::job::{Prepared, Wanted};
 use super::source::Push;
 use super::status::milliseconds;
-use crate::config::differences;
 use crate::control::api::Done;
 use crate::control::{Command, Refusal, RefusalKind};
 use crate::intent::{self, IntentRequest, Intents};
@@ -443,7 +442,9 @@ impl Core {
                 }
                 Stage::WaitingForOwn { revision, .. } => {
                     let refused = self.shared.as_ref().and_then(|shared| shared.refused.clone());
-                    let why = refused.or_else(|| self.answering.trouble.clone()).unwrap_or_default();
+                    let why = refused.or_else(|| self.answering.trouble.clone());
+                    let why = why
+                        .unwrap_or_else(|| "this takes longer than usual; see `dns-xdp status`".to_owned());
                     let message = format!(
                         "the store has it (revision {revision}), but it is not in force here yet: {why}"
                     );
@@ -526,7 +527,7 @@ fn written(after: &Intents) -> Result<BTreeMap<String, Vec<u8>>, Refusal> {
 
 /// The changes of another server, for the refusal of this server's change.
 fn what_changed(before: &Documents, after: &Documents) -> Vec<String> {
-    let mut told = differences(&before.text(), &after.text());
+    let mut told = before.differences(after);
     for (node, intent) in &after.intents {
         if !intent::wants_as(before.intents.get(node), Some(intent)) {
             told.push(format!("{node} is to be {intent}"));

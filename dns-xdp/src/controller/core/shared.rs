@@ -9,7 +9,6 @@ use super::peers::Peers;
 use super::shared_view::{SharedView, digest};
 use super::{Core, occurrences};
 use crate::cluster::Admin;
-use crate::config::differences;
 use crate::control::api::{ClusterStatus, Done, StoreStatus};
 use crate::control::{Refusal, RefusalKind};
 use crate::event::Occurrence;
@@ -165,7 +164,7 @@ impl Core {
     /// refused as a whole.
     pub(super) fn take_over_from_store(&mut self) {
         let now = self.now.elapsed;
-        let in_force = self.source.documents().cloned().unwrap_or_default();
+        let in_force = self.source.documents();
         let Some(shared) = &mut self.shared else { return };
         let Seen { view, mode, trouble, .. } = shared.seen.clone();
         let is_known = shared.decided.as_ref().is_some_and(|decided| decided.decides_as(&view));
@@ -181,7 +180,9 @@ impl Core {
         }
         let malformed = view.malformed.as_ref().map(|problem| alarm(problem));
         let has_documents = !view.documents.texts.is_empty();
-        let is_other = has_documents && view.documents.texts != in_force.texts;
+        let is_other =
+            has_documents && in_force.is_none_or(|in_force| view.documents.texts != in_force.texts);
+        let has_other_intents = has_documents && in_force != Some(&*view.documents);
         let was_refused = shared
             .refused_documents
             .as_ref()
@@ -205,7 +206,7 @@ impl Core {
                 self.forget_waiting_documents();
                 self.change(Asker::Store, What::Join(Arc::clone(&view)));
             }
-        } else if has_documents && *view.documents != in_force {
+        } else if has_other_intents {
             // Only intents have changed, or the same documents were written again.
             self.source = Arc::new(self.source.with_documents(Documents::clone(&view.documents)));
             self.health.adopt(self.health.config().at_revision(view.documents.epoch()));
@@ -403,7 +404,7 @@ impl Core {
             return vec![text.to_owned()];
         };
         let in_force = self.source.documents().cloned().unwrap_or_default();
-        let mut lines = differences(&in_force.text(), &offered.text());
+        let mut lines = in_force.differences(offered);
         let intents = self.health.intents();
         let after = intent::counting(&offered.intents, self.now.wall);
         for node in intents.keys().chain(after.keys().filter(|node| !intents.contains_key(*node))) {
@@ -420,11 +421,13 @@ impl Core {
     /// Answers commands that wait until an older store is trusted.
     pub(super) fn answer_accepting(&mut self) {
         let now = self.now.elapsed;
-        let in_force = self.source.documents().cloned().unwrap_or_default();
         let is_settled = self.answering.is_settled();
-        let Some(shared) = &mut self.shared else { return };
+        let Some(shared) = self.shared.as_mut().filter(|shared| !shared.accepting.is_empty()) else { return };
         let is_believed = !shared.is_offered();
-        let is_in_force = is_believed && is_settled && shared.seen.view.documents.texts == in_force.texts;
+        let texts = &shared.seen.view.documents.texts;
+        let is_in_force = is_believed
+            && is_settled
+            && self.source.documents().map_or(texts.is_empty(), |in_force| in_force.texts == *texts);
         let is_due = |(_, until, _): &mut (CallId, Duration, Vec<String>)| is_in_force || now >= *until;
         let due: Vec<(CallId, Duration, Vec<String>)> = shared.accepting.extract_if(.., is_due).collect();
         let why = shared.refused.clone().or_else(|| shared.seen.trouble.clone()).unwrap_or_default();

@@ -62,6 +62,8 @@ pub(in crate::controller) struct Proposal {
     pub(in crate::controller) notes: Vec<String>,
     /// Warnings about the new configuration that the old one does not have.
     pub(in crate::controller) warnings: Vec<String>,
+    /// The differences from what is in force, one line for each key.
+    pub(in crate::controller) differences: Vec<String>,
 }
 
 impl Removed {
@@ -152,14 +154,15 @@ impl Source {
         let Parts { nodes, services } = config.cluster.clone().into_parts();
         let (filed, records) = (file.clone(), Arc::clone(&config.records));
         let source = Source { nodes, services, records, filed, text: file, ..self.clone() };
-        let mut notes = self.differences(&source);
+        let differences = self.differences(&source);
+        let mut notes = differences.clone();
         if source.text == self.text && config.cluster != in_force.cluster {
             notes = vec![
                 "the text is the same; what it takes from another file or a name has changed".to_owned(),
             ];
         }
         let warnings = config.warnings_beyond(in_force);
-        Ok(Proposal { config, source, write: None, notes, warnings })
+        Ok(Proposal { config, source, write: None, notes, warnings, differences })
     }
 
     /// The nodes of the file, or of the store's documents, that `next` does not have. Ephemeral nodes do not count.
@@ -168,7 +171,7 @@ impl Source {
     }
 
     /// The differences of `next`, one line for each key.
-    pub(super) fn differences(&self, next: &Source) -> Vec<String> {
+    fn differences(&self, next: &Source) -> Vec<String> {
         let in_force = |source: &Source| match &source.documents {
             Some(documents) => split(&source.text).unwrap_or_default().0 + &documents.text(),
             None => source.text.clone(),
@@ -188,7 +191,8 @@ impl Source {
         let config = self.parse(&text)?;
         let warnings = config.warnings_beyond(in_force);
         let source = Source { text, ..self.clone() };
-        let mut proposal = Proposal { config, source, write: None, notes, warnings };
+        let differences = self.differences(&source);
+        let mut proposal = Proposal { config, source, write: None, notes, warnings, differences };
         if let Some(file) = file {
             self.change_file(change, file, &mut proposal)?;
         }
@@ -215,9 +219,9 @@ impl Source {
         }
         let Parts { nodes, services } = config.cluster.clone().into_parts();
         let source = Source { nodes, services, records: Arc::clone(&config.records), ..next };
-        let notes = self.differences(&source);
-        let warnings = config.warnings_beyond(in_force);
-        Ok(Proposal { config, source, write: None, notes, warnings })
+        let differences = self.differences(&source);
+        let (notes, warnings) = (differences.clone(), config.warnings_beyond(in_force));
+        Ok(Proposal { config, source, write: None, notes, warnings, differences })
     }
 
     /// The documents to write to the store for a change of a node or service.

@@ -52,10 +52,9 @@ pub(super) struct Replaced {
 impl Core {
     /// Returns the state that a proposal would bring into force.
     pub(super) fn proposed(&self, what: &What, proposal: Proposal, work: WorkId) -> InForce {
-        let Proposal { config, source, write, notes, warnings } = proposal;
+        let Proposal { config, source, write, notes, warnings, differences } = proposal;
         let mut intents = self.health.intents().clone();
         let mut forgets = false;
-        let differences = self.source.differences(&source);
         let event = match what {
             What::Edit { change, ephemeral } => {
                 let name = change.name();
