@@ -33,6 +33,7 @@ pub mod fake_clock;
 pub mod fetch;
 pub mod filesystem;
 pub mod gdnsd;
+#[cfg(feature = "tests")]
 pub mod guest;
 pub mod interrupt;
 pub mod netns;
@@ -47,6 +48,7 @@ pub mod programs;
 pub mod redis;
 pub mod router;
 pub mod run;
+#[cfg(feature = "tests")]
 pub mod spoof;
 pub mod strace;
 pub mod terminal;

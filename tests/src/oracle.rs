@@ -9,18 +9,30 @@
 //! - [`untrusted`] has the properties of the other inputs, [`seeds`] and [`mutation`] are for the fuzzer.
 //!
 //! This module starts no daemon and makes no namespace; [`bed`](crate::bed) does that.
+#[cfg(feature = "tests")]
 pub mod frame_oracle;
 pub mod frames;
+#[cfg(feature = "tests")]
 pub mod host;
+#[cfg(feature = "tests")]
 pub mod kernel;
+#[cfg(feature = "tests")]
 pub mod meaning;
+#[cfg(feature = "tests")]
 pub mod mutation;
+#[cfg(feature = "tests")]
 pub mod nsd_differences;
+#[cfg(feature = "tests")]
 pub mod property;
+#[cfg(feature = "tests")]
 pub mod queries;
+#[cfg(feature = "tests")]
 pub mod query_corpus;
+#[cfg(feature = "tests")]
 pub mod seeds;
+#[cfg(feature = "tests")]
 pub mod table;
 #[cfg(feature = "tests")]
 pub mod untrusted;
+#[cfg(feature = "tests")]
 pub mod zones;
