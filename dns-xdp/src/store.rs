@@ -109,6 +109,11 @@ pub enum Error {
     /// The store refuses the credentials.
     #[error("the store refuses: {0}; check user and password-file, and ca, cert and key of [cluster]")]
     Denied(String),
+    /// The store takes no request of this size. Nothing was written.
+    #[error(
+        "a document is too large for the store: {0}; nothing was written. Remove nodes or records, or divide the zone"
+    )]
+    TooLarge(String),
     /// The store has compacted the wanted revisions. The caller has to list the keys again.
     #[error("the store no longer has the wanted revisions: {0}")]
     Compacted(String),

@@ -406,6 +406,7 @@ fn at(endpoint: &str, fault: Fault) -> Error {
                 Code::InvalidArgument if text.contains("auth") || text.contains("password") => {
                     Error::Denied(text)
                 }
+                Code::InvalidArgument if text.contains("request is too large") => Error::TooLarge(text),
                 Code::NotFound if text.contains("lease") => Error::LeaseLost,
                 Code::OutOfRange => Error::Compacted(text),
                 _ => unreachable(endpoint, text),
@@ -451,6 +452,15 @@ fn root(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_request_that_is_too_large_is_no_silence_of_the_store() {
+        let status = tonic::Status::invalid_argument("etcdserver: request is too large");
+        let error = at("http://192.0.2.61:2379", Fault::Said(RpcError::Status(status)));
+        let text =
+            "a document is too large for the store: http://192.0.2.61:2379: etcdserver: request is too large";
+        assert!(error.to_string().starts_with(text), "{error}");
+    }
 
     #[test]
     fn a_key_that_is_text_stays_as_it_is() {
