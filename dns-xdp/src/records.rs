@@ -1,8 +1,9 @@
 //! The static records of a zone: their data, their presentation form, and the rules of wildcards.
 //!
 //! Records are part of the configuration. Neither health nor failover changes them. `words` splits presentation
-//! form. `data` and `service_binding` read and write the data of a record. `zone_file` reads the records of a zone file.
+//! form. `data` and `service_binding` read and write the data of a record. `layout` checks its octets. `zone_file` reads the records of a zone file.
 mod data;
+mod layout;
 mod octets;
 mod service_binding;
 mod words;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use dns_xdp_ebpf::table::Types;
 use hickory_proto::rr::{Name, RData, RecordType};
 
-pub use data::{data, octets_of_data, presentation};
+pub use data::{canonical, data, octets_of_data, presentation};
 pub use octets::{absolute, full_name, relative, wire};
 pub use zone_file::{Skipped, ZoneRecord, records_of_zone_file};
 
@@ -131,17 +132,30 @@ pub fn target(owner: &Name, rdata: &RData) -> Option<Name> {
 /// Returns a type by its mnemonic or as `TYPE1234` (RFC 3597, section 5), in upper or lower case.
 pub fn record_type(text: &str) -> Option<RecordType> {
     /// The mnemonics that hickory does not know, with their numbers. Their data are written in the form of RFC 3597.
-    const OTHERS: [(&str, u16); 12] = [
+    const OTHERS: [(&str, u16); 25] = [
+        ("MB", 7),
+        ("MG", 8),
+        ("MR", 9),
+        ("MINFO", 14),
         ("RP", 17),
         ("AFSDB", 18),
         ("X25", 19),
         ("ISDN", 20),
+        ("RT", 21),
+        ("PX", 26),
         ("LOC", 29),
         ("KX", 36),
         ("APL", 42),
+        ("IPSECKEY", 45),
         ("DHCID", 49),
         ("ZONEMD", 63),
         ("SPF", 99),
+        ("NID", 104),
+        ("L32", 105),
+        ("L64", 106),
+        ("LP", 107),
+        ("EUI48", 108),
+        ("EUI64", 109),
         ("URI", 256),
         ("AMTRELAY", 260),
     ];

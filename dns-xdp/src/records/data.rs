@@ -9,7 +9,7 @@ use hickory_proto::serialize::binary::{BinDecoder, BinEncodable as _, BinEncoder
 
 use super::octets::{self, Reader, full_name, octets_of, quoted};
 use super::words::{Word, words};
-use super::{service_binding, type_text};
+use super::{layout, service_binding, type_text};
 
 /// The most octets of a record's data.
 const DATA_MAX: usize = u16::MAX as usize;
@@ -197,18 +197,29 @@ fn generic(rtype: RecordType, words: &[Word]) -> Result<RData, String> {
     from_octets(rtype, octets)
 }
 
-/// Checks octets as data of the type, if hickory knows the type.
+/// Checks octets as data of the type: their fields first, because hickory follows pointers in the data.
 fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
     let length =
         u16::try_from(octets.len()).map_err(|_| format!("has more than {DATA_MAX} octets; shorten it"))?;
+    let wrong = |problem| format!("is no data of {} record: {problem}", with_article(rtype));
+    layout::canonical(rtype, &octets).map_err(wrong)?;
     let read = RData::read(&mut BinDecoder::new(&octets), rtype, Restrict::new(length));
-    let read = read.map_err(|error| format!("is no data of {} record: {error}", with_article(rtype)))?;
-    match read {
-        RData::A(_) | RData::AAAA(_) | RData::CNAME(_) | RData::NS(_) | RData::PTR(_) | RData::MX(_) => {
-            Ok(read)
-        }
+    match read.map_err(|error| wrong(error.to_string()))? {
+        read @ (RData::A(_)
+        | RData::AAAA(_)
+        | RData::CNAME(_)
+        | RData::NS(_)
+        | RData::PTR(_)
+        | RData::MX(_)) => Ok(read),
         _ => octets_data(rtype, octets),
     }
+}
+
+/// Returns the data of a record in canonical form. Data of equal form are the same record, whatever the case of the
+/// names in them (RFC 4343, section 3).
+pub fn canonical(rdata: &RData) -> Vec<u8> {
+    let octets = octets_of_data(rdata);
+    layout::canonical(rdata.record_type(), &octets).unwrap_or(octets)
 }
 
 /// Reads data of types without names, blanks and quotes with hickory's parser.
@@ -385,6 +396,12 @@ mod tests {
             ("TYPE65280", "\\# 2 00", "says 2"),
             ("TYPE65280", "\\# 1 0", "hexadecimal"),
             ("HTTPS", "\\# 1 00", "HTTPS"),
+            ("SRV", "\\# 8 000000000035C000", "an SRV record"),
+            ("MX", "\\# 4 000AC000", "compressed"),
+            ("RP", "\\# 1 00", "fields"),
+            ("TXT", "\\# 0", "fields"),
+            ("SPF", "\\# 0", "fields"),
+            ("HTTPS", "\\# 8 0001000003000135", "`port`"),
             ("TXT", "\"a", "quote"),
             ("CNAME", "", "empty"),
         ];

@@ -74,6 +74,55 @@ fn check(priority: u16, parameters: &BTreeMap<u16, Vec<u8>>) -> Result<(), Strin
     Ok(())
 }
 
+/// Checks data in wire form as the presentation form is checked (RFC 9460, section 2.2).
+pub(super) fn check_octets(octets: &[u8]) -> Result<(), String> {
+    const CUT: &str = "the octets end within a parameter";
+    let mut reader = Reader::new(octets);
+    let priority = reader.number().ok_or(CUT)?;
+    reader.name().ok_or("the target is compressed or ends too early")?;
+    let mut parameters: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
+    while !reader.is_at_end() {
+        let key = reader.number().ok_or(CUT)?;
+        let length = reader.number().ok_or(CUT)?;
+        let value = reader.take(length.into()).ok_or(CUT)?;
+        if parameters.last_key_value().is_some_and(|(last, _)| *last >= key) {
+            return Err(format!("the parameter `{}` is not in the order of the numbers", name(key)));
+        }
+        if key == INVALID || !has_form(key, value) {
+            return Err(format!("the parameter `{}` has a wrong value", name(key)));
+        }
+        parameters.insert(key, value.to_vec());
+    }
+    check(priority, &parameters).map_err(|problem| format!("it {problem}"))
+}
+
+/// Whether the octets are a value of the parameter (RFC 9460, sections 7 and 8).
+fn has_form(key: u16, value: &[u8]) -> bool {
+    let is_list_of = |size: usize| !value.is_empty() && value.len().is_multiple_of(size);
+    match key {
+        MANDATORY => {
+            let keys: Vec<&[u8]> = value.chunks(2).collect();
+            // The octets are in network order, so slices compare as the numbers do.
+            is_list_of(2) && keys.is_sorted_by(|one, next| one < next)
+        }
+        ALPN => {
+            let mut reader = Reader::new(value);
+            while !reader.is_at_end() {
+                if reader.string().is_none_or(<[u8]>::is_empty) {
+                    return false;
+                }
+            }
+            !value.is_empty()
+        }
+        NO_DEFAULT_ALPN => value.is_empty(),
+        PORT => value.len() == 2,
+        IPV4HINT => is_list_of(4),
+        ECH => !value.is_empty(),
+        IPV6HINT => is_list_of(16),
+        _ => true,
+    }
+}
+
 fn known() -> String {
     KEYS.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
@@ -116,7 +165,10 @@ fn value_octets(key: u16, value: Option<&str>) -> Result<Vec<u8>, String> {
             let keys: Option<Vec<u16>> = text()?.split(',').map(self::key).collect();
             let mut keys = keys.ok_or_else(|| wrong("keys such as `alpn,ipv4hint`"))?;
             keys.sort_unstable();
-            keys.dedup();
+            // RFC 9460, section 8: each key at most once.
+            if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+                return Err("has a key twice; remove one".to_owned());
+            }
             Ok(keys.into_iter().flat_map(u16::to_be_bytes).collect())
         }
         ALPN => {
@@ -261,6 +313,7 @@ mod tests {
             ("no-default-alpn=x alpn=h2", "no value"),
             ("mandatory=port", "lacks"),
             ("mandatory=mandatory", "lacks"),
+            ("mandatory=port,port port=1", "twice"),
             ("ipv4hint=2001:db8::1", "IPv4"),
             ("ech=?", "base64"),
             ("key65535=a", "`key65535`"),
@@ -271,5 +324,26 @@ mod tests {
             assert!(error.contains(part), "{text}: {error}");
         }
         assert!(octets(0, &Name::root(), &["port=1"]).unwrap_err().contains("alias"));
+    }
+
+    #[test]
+    fn octets_pass_the_same_checks_as_words() {
+        let check = |octets: &[u8]| check_octets(octets);
+        assert_eq!(check(b"\x00\x01\x00\x00\x03\x00\x02\x00\x35"), Ok(()));
+        let cases: [(&[u8], &str); 9] = [
+            (b"\x00\x01\x00\x00\x03\x00\x01\x35", "`port`"),
+            (b"\x00\x00\x00\x00\x03\x00\x02\x00\x35", "alias"),
+            (b"\x00\x01\x00\x00\x00\x00\x02\x00\x03", "lacks"),
+            (b"\x00\x01\x00\xff\xff\x00\x00", "`key65535`"),
+            (b"\x00\x01\x00\x00\x03\x00\x02\x00\x35\x00\x03\x00\x02\x00\x35", "order"),
+            (b"\x00\x01\x00\x00\x02\x00\x00", "without `alpn`"),
+            (b"\x00\x01\x00\x00\x01\x00\x01\x00", "`alpn`"),
+            (b"\x00\x01\x00\x00\x04\x00\x03\x01\x02\x03", "`ipv4hint`"),
+            (b"\x00\x01\x00\x00\x03\x00", "end within"),
+        ];
+        for (octets, part) in cases {
+            let error = check(octets).unwrap_err();
+            assert!(error.contains(part), "{octets:?}: {error}");
+        }
     }
 }
