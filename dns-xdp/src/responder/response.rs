@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::cookie::{self, Cookie, CookieKeys};
-use dns_xdp_ebpf::message::{OPTION_NSID, UDP_SIZE_MIN};
+use dns_xdp_ebpf::message::{HEADER_LENGTH, OPTION_NSID, UDP_SIZE_MIN};
 use dns_xdp_ebpf::table::{FloodPolicy, UDP_SIZE, address_words, turn};
 use hickory_proto::op::{Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
@@ -19,6 +19,11 @@ use crate::zone::{Lookup, Zone};
 
 /// Octets of the shortest NS record: owner, type, class, TTL, length, and a label followed by a pointer.
 const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
+
+/// The most targets whose addresses one message over UDP has. 16 fill 512 octets twice, and the source may be forged.
+const TARGETS_MAX_UDP: usize = 16;
+/// The same over TCP. It limits the work for one query, and few clients use more servers.
+const TARGETS_MAX_TCP: usize = 64;
 
 /// The idle timeout as a client is told it: in units of 100 ms (RFC 7828, section 3.1).
 const IDLE_TIMEOUT_UNITS: u16 = (IDLE_TIMEOUT.as_millis() / 100) as u16;
@@ -165,7 +170,7 @@ fn decide(request: &Request, zone: Option<&Zone>, identity: &[u8], turn: u32, li
 /// Returns the answer to a question of class IN: the rcode, the records and the TTL. Without records, the TTL is the
 /// SOA's.
 pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record>, Option<u32>) {
-    let Answer { rcode, records, .. } = records_of(&Query::query(qname, qtype), zone, 0);
+    let Answer { rcode, records, .. } = records_of(&Query::query(qname, qtype), zone, 0, usize::MAX);
     let (answers, authorities) = match records {
         Records::Plain { answers, authorities, .. } => (answers, authorities),
         Records::NameServers(_) => Default::default(),
@@ -176,7 +181,7 @@ pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record
 
 fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     if question.query_type() != RecordType::NS || question.name().to_lowercase() != *zone.apex() {
-        return records_of(question, zone, turn);
+        return records_of(question, zone, turn, limit);
     }
     let answer = Answer::authoritative(Rcode::NoError);
     if zone.name_server_count() * NS_LENGTH_MIN > limit {
@@ -186,8 +191,8 @@ fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     Answer { records: Records::NameServers(encoded), ..answer }
 }
 
-/// Returns the records of the answer from the zone.
-fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
+/// Returns the records of the answer from the zone. If the answer section cannot fit `limit` octets, makes none.
+fn records_of(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     let (qname, qtype) = (question.name(), question.query_type());
     let lookup = zone.lookup(&qname.to_lowercase(), qtype, turn);
     let meta = META_QUERIES.contains(&qtype.into()) || qtype == RecordType::OPT;
@@ -197,7 +202,13 @@ fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
         _ if TRANSFERS.contains(&qtype.into()) => Answer::refused(ExtendedError::Prohibited),
         // RFC 8906, section 3.1.2: unknown types are NODATA, but meta-queries may be NOTIMP.
         _ if meta => Rcode::NotImp.into(),
-        Lookup::Found { answers, additionals } => {
+        Lookup::Found { answers } => {
+            let written = HEADER_LENGTH + qname.len() + answers.iter().map(octets_min).sum::<usize>();
+            let Some(room) = limit.checked_sub(written) else {
+                return Answer { truncated: true, ..Answer::authoritative(Rcode::NoError) };
+            };
+            let targets_max = if limit > usize::from(UDP_SIZE) { TARGETS_MAX_TCP } else { TARGETS_MAX_UDP };
+            let additionals = zone.additionals(&answers, turn, room, targets_max);
             let answers = spelt_as(qname, answers);
             let records = Records::Plain { answers, authorities: Vec::new(), additionals };
             Answer { records, ..Answer::authoritative(Rcode::NoError) }
@@ -210,6 +221,18 @@ fn records_of(question: &Query, zone: &Zone, turn: u32) -> Answer {
             negative(rcode, qname, spelt_as(qname, answers), &last, zone)
         }
     }
+}
+
+/// Returns a lower bound of the octets of a record: its names are pointers.
+fn octets_min(record: &Record) -> usize {
+    const OWNER_TO_LENGTH: usize = 2 + 2 + 2 + 4 + 2;
+    let data = match &record.data {
+        RData::Unknown { rdata, .. } => rdata.anything.len(),
+        RData::A(_) | RData::MX(_) => 4,
+        RData::AAAA(_) => 16,
+        _ => 0,
+    };
+    OWNER_TO_LENGTH + data
 }
 
 /// Returns the records with the question's spelling of its name.

@@ -1,5 +1,6 @@
 //! Looks a question up in the zone: the algorithm of RFC 1034, section 4.3.2, with wildcards as in RFC 4592.
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use dns_xdp_ebpf::table;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO};
@@ -11,6 +12,9 @@ use crate::records::{RecordSet, source_of_synthesis, target};
 /// The most CNAME records that one answer follows within the zone. A longer chain ends there, and the resolver asks on.
 pub const CHAIN_MAX: usize = 8;
 
+/// Octets of an A record whose owner is a pointer: owner, type, class, TTL, length, address. An AAAA record has 12 more.
+const ADDRESS_RECORD_MIN: usize = 2 + 2 + 2 + 4 + 2 + 4;
+
 /// The zone's answer to a question of class IN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
@@ -19,8 +23,6 @@ pub enum Lookup {
         /// The CNAME records of a chain, then the RRset. There is no RRset if the chain leaves the zone, is too long, or
         /// ends at a refused name. Owner names are in lower case.
         answers: Vec<Record>,
-        /// The addresses of name servers (RFC 9471), and of the targets of records.
-        additionals: Vec<Record>,
     },
     /// The name exists, the type does not (RFC 2308, section 2.2).
     NoData,
@@ -73,15 +75,15 @@ impl Zone {
             return end;
         }
         match end {
-            Lookup::Found { answers, additionals } => {
+            Lookup::Found { answers } => {
                 chain.extend(answers);
-                Lookup::Found { answers: chain, additionals }
+                Lookup::Found { answers: chain }
             }
             Lookup::NoData | Lookup::NxDomain | Lookup::Dangling { .. } => {
                 let exists = end == Lookup::NoData;
                 Lookup::Dangling { answers: chain, last: name.into_owned(), exists }
             }
-            Lookup::Refused | Lookup::NotInZone => Lookup::Found { answers: chain, additionals: Vec::new() },
+            Lookup::Refused | Lookup::NotInZone => Lookup::Found { answers: chain },
         }
     }
 
@@ -119,43 +121,69 @@ impl Zone {
             return Step::Alias(Box::new(record), target);
         }
         let apex = *qname == self.apex;
-        let mut additionals = Vec::new();
+        let set = |rtype| self.records.set(name, rtype);
         let answers = match qtype {
             RecordType::A | RecordType::AAAA if addresses.refused => return Step::End(Lookup::Refused),
             RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, turn),
             RecordType::SOA if apex => vec![self.soa()],
-            RecordType::NS if apex => {
-                additionals = self.glue(turn);
-                self.ns_records()
-            }
-            // A HINFO replaces all records of the name (RFC 8482, section 4.2).
-            RecordType::ANY => {
-                let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
-                vec![Record::from_rdata(qname.clone(), self.negative_ttl_seconds, RData::HINFO(hinfo))]
-            }
-            _ => match self.records.set(name, qtype) {
-                Some(set) => {
-                    additionals = self.addresses_of_targets(qname, set, turn);
-                    records_of(qname, set).collect()
+            RecordType::NS if apex => self.ns_records(),
+            // A HINFO may not be beside a CNAME, so the CNAME is the answer (RFC 8482, section 4.2).
+            RecordType::ANY => match set(RecordType::CNAME).or_else(|| set(RecordType::HINFO)) {
+                Some(set) => records_of(qname, set).collect(),
+                None if !apex && self.is_empty_non_terminal(name, addresses) => Vec::new(),
+                None => {
+                    let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
+                    vec![Record::from_rdata(qname.clone(), self.negative_ttl_seconds, RData::HINFO(hinfo))]
                 }
-                None => Vec::new(),
             },
+            _ => set(qtype).map(|set| records_of(qname, set).collect()).unwrap_or_default(),
         };
-        Step::End(if answers.is_empty() { Lookup::NoData } else { Lookup::Found { answers, additionals } })
+        Step::End(if answers.is_empty() { Lookup::NoData } else { Lookup::Found { answers } })
     }
 
-    /// Returns the addresses of the names in the zone that the records point to.
-    fn addresses_of_targets(&self, owner: &Name, set: &RecordSet, turn: u32) -> Vec<Record> {
-        let mut targets: Vec<Name> = set.data.iter().filter_map(|rdata| target(owner, rdata)).collect();
-        targets.sort_unstable();
-        targets.dedup();
+    /// Whether the name below the apex exists only because of the names below it.
+    fn is_empty_non_terminal(&self, name: &Name, addresses: &Addresses) -> bool {
+        let lacks_addresses = addresses.iter().next().is_none() && addresses.nodata_ttl_seconds.is_none();
+        lacks_addresses && !addresses.refused && self.records.at(name).is_empty()
+    }
+
+    /// Returns the addresses for the additional section: of name servers (RFC 9471), and of the targets of records. Looks
+    /// up at most `targets_max` names, and makes no RRset that exceeds the `room` in octets.
+    pub fn additionals(
+        &self,
+        answers: &[Record],
+        turn: u32,
+        mut room: usize,
+        targets_max: usize,
+    ) -> Vec<Record> {
+        let target = |record: &Record| match &record.data {
+            RData::NS(server) => Some(server.0.to_lowercase()),
+            rdata => target(&record.name, rdata),
+        };
+        let mut seen: HashSet<Name> = HashSet::new();
         let mut records = Vec::new();
-        for target in targets.iter().filter(|target| self.apex.zone_of(target)) {
-            if let Some(Source { addresses, .. }) = self.source(target)
+        let targets = answers.iter().filter_map(target).filter(|target| self.apex.zone_of(target));
+        for target in targets {
+            if seen.len() == targets_max || room < ADDRESS_RECORD_MIN {
+                break;
+            }
+            if seen.contains(&target) {
+                continue;
+            }
+            if let Some(Source { addresses, .. }) = self.source(&target)
                 && !addresses.refused
             {
-                records.extend(all_addresses(target, addresses, turn));
+                for (rtype, count, octets) in [
+                    (RecordType::A, addresses.ipv4.len(), ADDRESS_RECORD_MIN),
+                    (RecordType::AAAA, addresses.ipv6.len(), ADDRESS_RECORD_MIN + 12),
+                ] {
+                    if let Some(left) = room.checked_sub(count.min(addresses.answers_max) * octets) {
+                        room = left;
+                        records.extend(address_records(&target, addresses, rtype, turn));
+                    }
+                }
             }
+            seen.insert(target);
         }
         records
     }
@@ -260,12 +288,49 @@ mod tests {
         ];
         let zone = zone(&records);
         let additionals = |qname: &str, qtype| match zone.lookup(&name(qname), qtype, 0) {
-            Lookup::Found { additionals, .. } => texts(&additionals),
+            Lookup::Found { answers } => texts(&zone.additionals(&answers, 0, 512, 16)),
             other => panic!("{other:?}"),
         };
         assert_eq!(additionals("_redis._tcp", RecordType::SRV), ["node1 A 192.0.2.1"]);
         assert_eq!(additionals("@", RecordType::MX), [""; 0]);
         assert_eq!(additionals("x", RecordType::MX), [""; 0], "its addresses are refused");
+    }
+
+    #[test]
+    fn the_room_and_the_count_of_targets_limit_the_additional_section() {
+        let zone = zone(&[]);
+        let mx = |target: &str| {
+            Record::from_rdata(
+                name("@"),
+                5,
+                data(RecordType::MX, &format!("1 {target}"), &name("@")).unwrap(),
+            )
+        };
+        let answers = ["nothing", "node1", "NODE1", "ns1", "db.prod"].map(mx);
+        let count = |room, targets_max| zone.additionals(&answers, 0, room, targets_max).len();
+        assert_eq!([count(512, 16), count(512, 2), count(512, 0)], [3, 1, 0], "a target counts once");
+        assert_eq!([count(31, 16), count(32, 16), count(15, 16)], [1, 2, 0]);
+    }
+
+    #[test]
+    fn any_has_the_alias_or_the_hinfo_of_the_name_and_nothing_at_an_empty_non_terminal() {
+        let records = [
+            ("www", "CNAME", "node1"),
+            ("*.w", "CNAME", "node1"),
+            ("h", "HINFO", "x y"),
+            ("a.ent", "TXT", "x"),
+        ];
+        let zone = zone(&records);
+        let any = |qname: &str| found(&zone, qname, RecordType::ANY);
+        assert_eq!(any("www"), ["www CNAME node1.demo.example.com."]);
+        assert_eq!(any("x.w"), ["x.w CNAME node1.demo.example.com."]);
+        assert_eq!(any("h"), ["h HINFO \"x\" \"y\""]);
+        assert_eq!(any("node1"), ["node1 HINFO RFC8482 "]);
+        assert_eq!(any("down"), ["down HINFO RFC8482 "]);
+        assert_eq!(any("@").len(), 1);
+        for qname in ["ent", "w"] {
+            assert_eq!(zone.lookup(&name(qname), RecordType::ANY, 0), Lookup::NoData, "{qname}");
+        }
     }
 
     #[test]
@@ -283,7 +348,7 @@ mod tests {
         assert_eq!(found(&zone, "www", RecordType::CNAME), chain[..1]);
         assert_eq!(found(&zone, "away", RecordType::A), ["away CNAME www.example.org."]);
         assert_eq!(found(&zone, "refused", RecordType::A), ["refused CNAME down.demo.example.com."]);
-        assert_eq!(found(&zone, "www", RecordType::ANY), ["www HINFO RFC8482 "]);
+        assert_eq!(found(&zone, "www", RecordType::ANY), chain[..1]);
         let end = |qname: &str, qtype| match zone.lookup(&name(qname), qtype, 0) {
             Lookup::Dangling { answers, last, exists } => (answers.len(), last, exists),
             other => panic!("{other:?}"),

@@ -166,8 +166,8 @@ pub const CHOICES: &[Choice] = &[
         difference: Answers(normalize::name_servers),
     },
     Choice {
-        what: "we answer ANY with a HINFO, NSD with all there is",
-        reason: "RFC 8482, section 4.2: also of a name that holds nothing itself; all there is would be a large answer",
+        what: "we answer ANY with the CNAME or a HINFO, NSD with all there is",
+        reason: "RFC 8482, section 4.2: all there is would be a large answer",
         difference: Answers(normalize::any),
     },
     Choice {

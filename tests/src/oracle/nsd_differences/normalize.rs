@@ -259,9 +259,19 @@ pub(super) fn any(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bo
         && rcode(theirs) == NoError
         && theirs.metadata.authoritative;
     if occurs {
-        let spelt = Name::read(&mut BinDecoder::new(&theirs.question)).map(|qname| qname.to_string());
-        let ttl_seconds = query.served.zone.soa().ttl;
-        theirs.answers = vec![format!("{} {ttl_seconds} IN HINFO RFC8482 ", spelt.unwrap_or_default())];
+        let zone = &query.served.zone;
+        let source = query.qname.as_ref().and_then(|qname| zone.source_name(&qname.to_lowercase()));
+        let has =
+            |rtype: RecordType| source.is_some_and(|source| zone.records().set(source, rtype).is_some());
+        match [RecordType::CNAME, RecordType::HINFO].into_iter().find(|rtype| has(*rtype)) {
+            Some(own) => theirs.answers.retain(|answer| answer.contains(&format!(" IN {own} "))),
+            None => {
+                let spelt = Name::read(&mut BinDecoder::new(&theirs.question)).map(|qname| qname.to_string());
+                let ttl_seconds = zone.soa().ttl;
+                let spelt = spelt.unwrap_or_default();
+                theirs.answers = vec![format!("{spelt} {ttl_seconds} IN HINFO RFC8482 ")];
+            }
+        }
         theirs.metadata.truncation = false;
         theirs.authorities.clear();
         theirs.additionals.clear();

@@ -1,6 +1,7 @@
 //! Tests of answers with static records, aliases and wildcards.
 use std::sync::Arc;
 
+use super::super::{Records as Sections, TARGETS_MAX_TCP, TARGETS_MAX_UDP, records_of};
 use super::*;
 use crate::records::{RecordSet, Records, data, full_name, record_type};
 
@@ -153,4 +154,37 @@ fn a_set_that_does_not_fit_is_truncated_over_udp_and_whole_over_tcp() {
     assert!(over_udp.metadata.truncation && over_udp.answers.is_empty());
     let over_tcp = Message::from_vec(&answer(Some(&zone), Transport::Tcp, &query).unwrap()).unwrap();
     assert_eq!((over_tcp.metadata.truncation, over_tcp.answers.len()), (false, 200));
+}
+
+#[test]
+fn additional_records_are_made_only_for_an_answer_that_fits_and_for_few_targets() {
+    let apex = name("demo.example.com.");
+    let zone_of = |count: u8| {
+        let target = |nth: u8| format!("t{nth:03}");
+        let servers =
+            (1..=count).map(|nth| data(RecordType::MX, &format!("1 {}", target(nth)), &apex).unwrap());
+        let mx = RecordSet {
+            owner: apex.clone(),
+            rtype: RecordType::MX,
+            ttl_seconds: 60,
+            data: servers.collect(),
+        };
+        let address = |nth: u8| RecordSet {
+            owner: full_name(&target(nth), &apex).unwrap(),
+            rtype: RecordType::A,
+            ttl_seconds: 5,
+            data: vec![data(RecordType::A, &format!("192.0.2.{nth}"), &apex).unwrap()],
+        };
+        zone(3).with_records(Arc::new(Records::new((1..=count).map(address).chain([mx]))))
+    };
+    let made = |count: u8, limit: usize| {
+        let question = Query::query(apex.clone(), RecordType::MX);
+        let answer = records_of(&question, &zone_of(count), 0, limit);
+        let Sections::Plain { answers, additionals, .. } = answer.records else { panic!("NS records") };
+        (answer.truncated, answers.len(), additionals.len())
+    };
+    assert_eq!(made(200, 1232), (true, 0, 0));
+    assert_eq!(made(20, 1232), (false, 20, TARGETS_MAX_UDP));
+    assert_eq!(made(200, 65_535), (false, 200, TARGETS_MAX_TCP));
+    assert_eq!(made(20, 450), (false, 20, 6), "the rest has no room");
 }
