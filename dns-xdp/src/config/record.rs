@@ -11,8 +11,8 @@ use super::table_reader::TableReader;
 use super::{Config, nearest};
 use crate::cluster::APEX;
 use crate::records::{
-    RecordSet, Records, data, full_name, is_wildcard, octets_of_data, presentation, record_type, relative,
-    source_of_synthesis, target, type_text,
+    RecordSet, Records, canonical, data, full_name, is_wildcard, octets_of_data, presentation, record_type,
+    relative, source_of_synthesis, target, type_text,
 };
 
 /// The most octets of an RRset in a message. The rest of a message's 65,535 octets is for the question, an OPT record and
@@ -131,6 +131,8 @@ fn own_type(value: &DeValue<'_>) -> Read<RecordType> {
 fn refusal(rtype: RecordType) -> Option<&'static str> {
     /// Types that only queries have (RFC 6895, section 3.1).
     const META: std::ops::RangeInclusive<u16> = 128..=255;
+    /// NXT, ZONEMD, TA and DLV, which hickory does not know.
+    const OF_SIGNED_ZONES: [u16; 4] = [30, 63, 32_768, 32_769];
     match rtype {
         RecordType::SOA => Some("the zone makes its SOA record from [zone]"),
         RecordType::NS => Some("the zone makes its NS records from the nodes, and it delegates no names"),
@@ -144,6 +146,7 @@ fn refusal(rtype: RecordType) -> Option<&'static str> {
         | RecordType::KEY
         | RecordType::CDS
         | RecordType::CDNSKEY => Some("the zone is not signed"),
+        other if OF_SIGNED_ZONES.contains(&u16::from(other)) => Some("the zone is not signed"),
         RecordType::DNAME => {
             Some("dns-xdp does not redirect the names below a name; write a CNAME record for each")
         }
@@ -194,7 +197,7 @@ fn alone(record: &RecordSpec, problems: &Diagnostics) {
     let (name, rtype) = (&record.relative, type_text(record.rtype.value));
     let mut seen = HashSet::new();
     for At { at, value } in &record.data {
-        if !seen.insert(octets_of_data(value)) {
+        if !seen.insert(canonical(value)) {
             let value = presentation(value);
             problems.add(*at, format!("`values` has {value} twice; remove one"));
         }
@@ -424,6 +427,8 @@ nodes = ["node1"]
             (record("x", "ANY", "x"), "f:14: "),
             (record("x", "TYPE41", "\\# 0"), "f:14: "),
             (record("x", "RRSIG", "x"), "the zone is not signed"),
+            (record("x", "ZONEMD", "\\# 1 00"), "the zone is not signed"),
+            (record("x", "TYPE30", "\\# 1 00"), "the zone is not signed"),
             (record("x", "DNAME", "a"), "CNAME record for each"),
             (record("x", "TXTT", "a"), "did you mean \"TXT\"?"),
             (record("x", "MX", "mail"), "f:15: `value` is not the data of an MX record"),
@@ -438,6 +443,10 @@ nodes = ["node1"]
             (
                 "[[record]]\nname = \"x\"\ntype = \"TXT\"\nvalues = [\"a\", \"a\"]\n".to_owned(),
                 "f:15: `values` has \"a\" twice",
+            ),
+            (
+                "[[record]]\nname = \"x\"\ntype = \"MX\"\nvalues = [\"10 Mail\", \"10 mail\"]\n".to_owned(),
+                "f:15: `values` has 10 mail",
             ),
             (record("x", "TXT", "a") + "vlaue = \"b\"\n", "did you mean `value`?"),
         ];
