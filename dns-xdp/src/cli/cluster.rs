@@ -21,7 +21,7 @@ use crate::store::documents::{Documents, INTENT, Shared, join, split};
 use crate::store::{Error, Store as _, Swap, load};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp cluster init --config /etc/dns-xdp/dns-xdp.toml\n\n\
-    The store is the one of [cluster] in the file. The file's shared sections ([zone], [health], [failover], [[node]], [[service]]) \
+    The store is the one of [cluster] in the file. The file's shared sections ([zone], [health], [failover], [[node]], [[service]], [[record]]) \
     are written by `init` and `import`. The contents of the store are in force.";
 
 #[derive(Debug, Subcommand)]

@@ -20,7 +20,7 @@ use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::flood_limits::{FloodLimits, RateLimit};
 
 /// `[zone]`
-const TTL_SECONDS: u32 = 5;
+pub(super) const TTL_SECONDS: u32 = 5;
 pub(super) const TTL_MIN_SECONDS: u32 = 1;
 const NS_TTL_SECONDS: u32 = 60;
 const NEGATIVE_TTL_SECONDS: u32 = 30;

@@ -1,12 +1,13 @@
 //! Changes the static records in the text of a configuration, and leaves everything else in it as it is.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 use serde::{Deserialize, Serialize};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-use super::{EditError, Edited, name_of, parse, tables_of, unchanged};
-use crate::records::{data, full_name, octets_of_data, record_type, relative, type_text};
+use super::{EditError, Edited, name_of, name_server, nodes_of, parse, spec, tables_of, unchanged};
+use crate::records::{canonical, data, full_name, record_type, relative, type_text};
 
 /// The records of a name with one type, as a command gives them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,12 @@ type Key = (Result<Name, String>, Result<u16, String>);
 struct Records {
     document: DocumentMut,
     apex: Name,
+    /// The zone's `ttl`, which sections without one have.
+    ttl_seconds: u32,
+    /// The names of nodes, name servers and services.
+    dynamic: HashSet<Name>,
+    /// The addresses of the nodes.
+    addresses: HashSet<IpAddr>,
     /// The position of each RRset. A file may have thousands.
     positions: HashMap<Key, usize>,
 }
@@ -48,7 +55,8 @@ struct Records {
 pub fn add_records(text: &str, wanted: &[RecordKeys], existing: Existing) -> Result<Edited, EditError> {
     let mut records = Records::of(text)?;
     let (mut notes, mut is_changed) = (Vec::new(), false);
-    for keys in wanted {
+    let wanted = records.imported(wanted, existing, &mut notes);
+    for keys in &wanted {
         match records.add(keys, existing)? {
             Some(note) => notes.push(note),
             None => is_changed = true,
@@ -67,7 +75,27 @@ pub fn set_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError> {
         write_values(table, &keys.values);
     }
     write_ttl(table, keys.ttl_seconds);
-    Ok(Edited { text: records.document.to_string(), notes: Vec::new() })
+    let mut notes = Vec::new();
+    // The program has one TTL for the addresses of a name.
+    if keys.ttl_seconds.is_some()
+        && is_address(keys)
+        && let Some(other) = records.position(&other_family(keys))
+    {
+        let (_, table) = records.table(other)?;
+        write_ttl(table, keys.ttl_seconds);
+        notes.push(format!("{} gets the same TTL", titled(&other_family(keys))));
+    }
+    Ok(Edited { text: records.document.to_string(), notes })
+}
+
+fn is_address(keys: &RecordKeys) -> bool {
+    matches!(record_type(&keys.r#type), Some(RecordType::A | RecordType::AAAA))
+}
+
+/// Returns the keys of the AAAA records beside A records, and the reverse.
+fn other_family(keys: &RecordKeys) -> RecordKeys {
+    let rtype = if record_type(&keys.r#type) == Some(RecordType::A) { "AAAA" } else { "A" };
+    RecordKeys { name: keys.name.clone(), r#type: rtype.to_owned(), ..RecordKeys::default() }
 }
 
 /// Removes the given records of an RRset, or all of them. Removing records that are not there changes nothing.
@@ -110,7 +138,68 @@ impl Records {
         let rtype = |table: &Table| table.get("type").and_then(Item::as_str).unwrap_or_default().to_owned();
         let key = |table: &Table| key(name_of(table), &rtype(table), &apex);
         let positions = tables_of(&document, "record").map(key).zip(0..).collect();
-        Ok(Records { document, apex, positions })
+        let zone = document.get("zone").and_then(Item::as_table);
+        let ttl_seconds = zone.and_then(ttl_of).unwrap_or(spec::TTL_SECONDS);
+        let servers = (1..).zip(nodes_of(&document)).filter_map(|(nth, table)| name_server(table, nth));
+        let named = nodes_of(&document).chain(tables_of(&document, "service")).map(name_of);
+        let dynamic = named.map(str::to_owned).chain(servers);
+        let dynamic = dynamic.filter_map(|name| full_name(&name, &apex).ok()).chain([apex.clone()]);
+        let dynamic = dynamic.map(|name| name.to_lowercase()).collect();
+        let address = |key| {
+            let written = nodes_of(&document).filter_map(move |table| table.get(key).and_then(Item::as_str));
+            written.filter_map(|address| address.parse().ok())
+        };
+        let addresses = address("ipv4").chain(address("ipv6")).collect();
+        Ok(Records { document, apex, ttl_seconds, dynamic, addresses, positions })
+    }
+
+    /// Returns the records to add. An import leaves out the addresses that the zone makes itself, and gives the A and
+    /// AAAA records of a name the smaller of their TTLs, because the program has one TTL for both.
+    fn imported(
+        &self,
+        wanted: &[RecordKeys],
+        existing: Existing,
+        notes: &mut Vec<String>,
+    ) -> Vec<RecordKeys> {
+        if existing == Existing::Extend {
+            return wanted.to_vec();
+        }
+        let (own, mut wanted): (Vec<_>, Vec<_>) =
+            wanted.iter().cloned().partition(|keys| self.is_made_by_the_zone(keys));
+        for keys in own {
+            notes.push(format!(
+                "{} is left out: the zone makes the addresses of the name itself",
+                titled(&keys)
+            ));
+        }
+        let ttl = |keys: &RecordKeys| keys.ttl_seconds.unwrap_or(self.ttl_seconds);
+        let owner = |keys: &RecordKeys| key(&keys.name, "A", &self.apex);
+        let mut smallest: HashMap<Key, u32> = HashMap::new();
+        for keys in wanted.iter().filter(|keys| is_address(keys)) {
+            let smallest = smallest.entry(owner(keys)).or_insert(ttl(keys));
+            *smallest = ttl(keys).min(*smallest);
+        }
+        for keys in wanted.iter_mut().filter(|keys| is_address(keys)) {
+            let smallest = smallest.get(&owner(keys)).copied().filter(|smallest| *smallest != ttl(keys));
+            if let Some(smallest) = smallest {
+                notes.push(format!(
+                    "{} gets the TTL {smallest}s: the A and AAAA records of a name have one TTL",
+                    titled(keys)
+                ));
+                keys.ttl_seconds = Some(smallest);
+            }
+        }
+        wanted
+    }
+
+    /// Whether the records are addresses of nodes at a name whose addresses the zone makes.
+    fn is_made_by_the_zone(&self, keys: &RecordKeys) -> bool {
+        let is_of_a_node =
+            |value: &String| value.parse().is_ok_and(|address: IpAddr| self.addresses.contains(&address));
+        let owner = full_name(&keys.name, &self.apex).map(|name| name.to_lowercase());
+        is_address(keys)
+            && owner.is_ok_and(|owner| self.dynamic.contains(&owner))
+            && keys.values.iter().all(is_of_a_node)
     }
 
     /// Adds records; returns a note if there is nothing to do.
@@ -122,9 +211,10 @@ impl Records {
             tables.push(table);
             return Ok(None);
         };
+        let zone_ttl = self.ttl_seconds;
         let (apex, table) = self.table(index)?;
         let written = values(table);
-        let has_ttl = keys.ttl_seconds.is_none_or(|ttl| ttl_of(table) == Some(ttl));
+        let has_ttl = keys.ttl_seconds.is_none_or(|ttl| ttl_of(table).unwrap_or(zone_ttl) == ttl);
         let is_missing = |value: &&String| !written.iter().any(|known| is_same(&apex, keys, known, value));
         let missing: Vec<String> = keys.values.iter().filter(is_missing).cloned().collect();
         if missing.is_empty() && has_ttl {
@@ -189,8 +279,8 @@ fn ttl_of(table: &Table) -> Option<u32> {
 /// Whether two values are the same data.
 fn is_same(apex: &Name, keys: &RecordKeys, one: &str, other: &str) -> bool {
     let Some(rtype) = record_type(&keys.r#type) else { return one == other };
-    let octets = |text: &str| data(rtype, text, apex).map(|data| octets_of_data(&data));
-    match (octets(one), octets(other)) {
+    let canonical = |text: &str| data(rtype, text, apex).map(|data| canonical(&data));
+    match (canonical(one), canonical(other)) {
         (Ok(one), Ok(other)) => one == other,
         _ => one == other,
     }
@@ -340,6 +430,44 @@ listen = \"off\"
         }
         let none = remove_record("[zone]\nname = \"example.com\"\n", &keys("x", "TXT", &[])).unwrap();
         assert_eq!(none.text, "[zone]\nname = \"example.com\"\n");
+    }
+
+    #[test]
+    fn an_import_of_what_is_in_force_changes_nothing() {
+        let text = "[zone]\nname = \"demo.example.com\"\nttl = \"7s\"\n\n[[node]]\nname = \"node1\"\nipv4 = \"192.0.2.1\"\n\n\
+                    [[record]]\nname = \"x\"\ntype = \"TXT\"\nvalue = \"a\"\n";
+        let with_ttl = |ttl, keys| RecordKeys { ttl_seconds: Some(ttl), ..keys };
+        let all = [
+            with_ttl(7, keys("x", "TXT", &["a"])),
+            with_ttl(7, keys("@", "A", &["192.0.2.1"])),
+            with_ttl(7, keys("node1", "A", &["192.0.2.1"])),
+            with_ttl(7, keys("ns1", "A", &["192.0.2.1"])),
+        ];
+        let edited = add_records(text, &all, Existing::Refuse).unwrap();
+        assert_eq!((edited.text.as_str(), edited.notes.len()), (text, 4), "{:?}", edited.notes);
+        let other = add_records(text, &[keys("node1", "A", &["192.0.2.9"])], Existing::Refuse).unwrap();
+        assert!(other.text.contains("192.0.2.9"), "the check of the file refuses it");
+    }
+
+    #[test]
+    fn both_families_of_a_name_have_one_ttl() {
+        let with_ttl = |ttl, keys| RecordKeys { ttl_seconds: Some(ttl), ..keys };
+        let families =
+            [with_ttl(60, keys("x", "A", &["192.0.2.8"])), with_ttl(30, keys("x", "AAAA", &["2001:db8::8"]))];
+        let imported = add_records(TEXT, &families, Existing::Refuse).unwrap();
+        assert_eq!(imported.text.matches("ttl = \"30s\"").count(), 2, "{}", imported.text);
+        assert!(imported.notes[0].contains("`x A` gets the TTL 30s"), "{:?}", imported.notes);
+        let set = set_record(&imported.text, &with_ttl(9, keys("x", "A", &[]))).unwrap();
+        assert_eq!(set.text.matches("ttl = \"9s\"").count(), 2, "{}", set.text);
+        assert_eq!(set.notes, ["record `x AAAA` gets the same TTL"]);
+    }
+
+    #[test]
+    fn names_within_the_data_have_no_case() {
+        let text = add(TEXT, keys("mixed", "MX", &["10 MAIL", "20 b"])).unwrap().text;
+        assert_eq!(add(&text, keys("mixed", "MX", &["10 mail"])).unwrap().text, text);
+        let left = remove_record(&text, &keys("mixed", "MX", &["10 mail"])).unwrap().text;
+        assert!(left.contains("value = \"20 b\"") && !left.contains("MAIL"), "{left}");
     }
 
     #[test]
