@@ -228,7 +228,9 @@ fn octets_min(record: &Record) -> usize {
     const OWNER_TO_LENGTH: usize = 2 + 2 + 2 + 4 + 2;
     let data = match &record.data {
         RData::Unknown { rdata, .. } => rdata.anything.len(),
-        RData::A(_) | RData::MX(_) => 4,
+        RData::A(_) => 4,
+        // The exchange may be the root.
+        RData::MX(_) => 3,
         RData::AAAA(_) => 16,
         _ => 0,
     };

@@ -182,11 +182,15 @@ pub(super) fn any_of_chaos(query: &Query, ours: &mut Meaning, theirs: &mut Meani
 
 pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meaning) -> bool {
     let Some((members, most)) = members(query) else { return false };
-    let (our, their) = (lower_case(&ours.answers), lower_case(&theirs.answers));
+    let split = |answer: &Meaning| -> (BTreeSet<String>, BTreeSet<String>) {
+        lower_case(&answer.answers).into_iter().partition(|record| record.contains(" cname "))
+    };
+    let ((our_aliases, our), (their_aliases, their)) = (split(ours), split(theirs));
     let all = their == members || theirs.metadata.truncation && their.is_empty();
     // The right number of records, none twice.
-    let some = ours.answers.len() == most && our.len() == most && our.is_subset(&members);
-    let occurs = members.len() > most && all && some;
+    let some = ours.answers.len() == our_aliases.len() + most && our.len() == most && our.is_subset(&members);
+    let same_aliases = our_aliases == their_aliases || theirs.metadata.truncation && their_aliases.is_empty();
+    let occurs = members.len() > most && all && some && same_aliases;
     if occurs {
         theirs.answers.clone_from(&ours.answers);
         theirs.metadata.truncation = false;
@@ -194,16 +198,25 @@ pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meanin
     occurs
 }
 
-/// The records of the queried name and type, in lower case, and the most that an answer has.
+/// The address records of the queried type at the name that the queried name is an alias for, in lower case, and the most
+/// that an answer has.
 fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
-    let qname = query.qname.as_ref()?;
-    let addresses = query.served.zone.addresses(qname)?;
+    let zone = &query.served.zone;
+    let mut owner = query.qname.as_ref()?.to_lowercase();
+    for _ in 0..zone.records().owners().count() {
+        let Some((_, target)) = zone.source_name(&owner).and_then(|source| zone.records().alias(source))
+        else {
+            break;
+        };
+        owner = target;
+    }
+    let addresses = zone.addresses(zone.source_name(&owner)?)?;
     let texts: Vec<String> = match RecordType::from(query.qtype) {
         RecordType::A => addresses.ipv4.iter().map(|address| format!("in a {address}")).collect(),
         RecordType::AAAA => addresses.ipv6.iter().map(|address| format!("in aaaa {address}")).collect(),
         _ => return None,
     };
-    let record = |text: &String| format!("{qname} {} {text}", addresses.ttl_seconds);
+    let record = |text: &String| format!("{owner} {} {text}", addresses.ttl_seconds);
     Some((texts.iter().map(record).collect(), addresses.answers_max))
 }
 
