@@ -5,17 +5,21 @@
 mod data;
 mod layout;
 mod octets;
+mod refusal;
 mod service_binding;
 mod words;
 mod zone_file;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use dns_xdp_ebpf::table::Types;
 use hickory_proto::rr::{Name, RData, RecordType};
 
 pub use data::{canonical, data, octets_of_data, presentation};
 pub use octets::{absolute, full_name, relative, wire};
+pub use refusal::refusal;
+pub use words::zone_file_text;
 pub use zone_file::{Skipped, ZoneRecord, records_of_zone_file};
 
 /// The label that matches names that do not exist (RFC 4592, section 2.1.1).
@@ -127,6 +131,16 @@ pub fn target(owner: &Name, rdata: &RData) -> Option<Name> {
         _ => return None,
     };
     Some(target.to_lowercase())
+}
+
+/// Returns the addresses that the data themselves have: of an A or AAAA record, or the hints of an SVCB or HTTPS record.
+pub fn addresses_within(rdata: &RData) -> Vec<IpAddr> {
+    match rdata {
+        RData::Unknown { code: RecordType::SVCB | RecordType::HTTPS, rdata } => {
+            service_binding::hints(&rdata.anything)
+        }
+        other => other.ip_addr().into_iter().collect(),
+    }
 }
 
 /// Returns a type by its mnemonic or as `TYPE1234` (RFC 3597, section 5), in upper or lower case.

@@ -57,6 +57,17 @@ pub struct Diagnostic {
 }
 
 impl ConfigError {
+    /// Returns the problems without their lines, for a text that is in no file yet.
+    pub fn without_lines(&self) -> String {
+        match self {
+            ConfigError::Invalid { problems, .. } => {
+                let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+                texts.join("; ")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Makes the error about an unfit directory of `[xdp] pin` in the file at `path`.
     pub fn pin(path: &Path, unfit: Unfit) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-pub use record::{Existing, RecordKeys, add_records, record_sections, remove_record, set_record};
+pub use record::{
+    Existing, RecordKeys, add_records, import_records, record_sections, remove_record, set_record,
+};
 pub use service::{ServiceKeys, add_service, remove_service, set_service};
 
 use super::{nearest, spec};

@@ -1,4 +1,6 @@
 //! Reads `[[record]]`, and checks the records against each other and against the other names of the zone.
+mod warnings;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -6,14 +8,15 @@ use toml::de::DeValue;
 
 use super::diagnostic::{At, Diagnostics};
 use super::field::{self, Read};
+use super::nearest;
 use super::spec::ClusterSpec;
 use super::table_reader::TableReader;
-use super::{Config, nearest};
 use crate::cluster::APEX;
 use crate::records::{
-    RecordSet, Records, canonical, data, full_name, is_wildcard, octets_of_data, presentation, record_type,
-    relative, source_of_synthesis, target, type_text,
+    RecordSet, Records, canonical, data, full_name, octets_of_data, presentation, record_type, refusal,
+    relative, source_of_synthesis, type_text,
 };
+pub(super) use warnings::warnings;
 
 /// The most octets of an RRset in a message. The rest of a message's 65,535 octets is for the question, an OPT record and
 /// a chain of aliases.
@@ -124,36 +127,6 @@ fn own_type(value: &DeValue<'_>) -> Read<RecordType> {
     match refusal(rtype) {
         Some(reason) => Err(format!("is `{text}`: {reason}; remove the record")),
         None => Ok(rtype),
-    }
-}
-
-/// Returns why no record of a type can be configured.
-fn refusal(rtype: RecordType) -> Option<&'static str> {
-    /// Types that only queries have (RFC 6895, section 3.1).
-    const META: std::ops::RangeInclusive<u16> = 128..=255;
-    /// NXT, ZONEMD, TA and DLV, which hickory does not know.
-    const OF_SIGNED_ZONES: [u16; 4] = [30, 63, 32_768, 32_769];
-    match rtype {
-        RecordType::SOA => Some("the zone makes its SOA record from [zone]"),
-        RecordType::NS => Some("the zone makes its NS records from the nodes, and it delegates no names"),
-        RecordType::DS
-        | RecordType::RRSIG
-        | RecordType::SIG
-        | RecordType::NSEC
-        | RecordType::NSEC3
-        | RecordType::NSEC3PARAM
-        | RecordType::DNSKEY
-        | RecordType::KEY
-        | RecordType::CDS
-        | RecordType::CDNSKEY => Some("the zone is not signed"),
-        other if OF_SIGNED_ZONES.contains(&u16::from(other)) => Some("the zone is not signed"),
-        RecordType::DNAME => {
-            Some("dns-xdp does not redirect the names below a name; write a CNAME record for each")
-        }
-        RecordType::ANAME => Some("there is no such type in the DNS; write a [[service]], or a CNAME record"),
-        RecordType::OPT | RecordType::ZERO => Some("no zone has records of this type"),
-        other if META.contains(&u16::from(other)) => Some("no zone has records of this type"),
-        _ => None,
     }
 }
 
@@ -333,48 +306,11 @@ pub(super) fn into_records(specs: Vec<RecordSpec>) -> Records {
     Records::new(specs.into_iter().map(set))
 }
 
-/// The most warnings about targets.
-const WARNINGS: usize = 20;
-
-/// Returns warnings about targets in the zone that do not exist or that are aliases.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let (apex, records, cluster) = (&config.zone.apex, &config.records, &config.cluster);
-    if records.is_empty() {
-        return Vec::new();
-    }
-    let of_nodes = cluster.nodes.iter().flat_map(|node| [Some(node.name.as_str()), node.ns.as_deref()]);
-    let others = of_nodes.flatten().chain(cluster.services.iter().map(|service| service.name.as_str()));
-    let others = others.chain([APEX]).filter_map(|name| full_name(name, apex).ok());
-    let names: HashSet<Name> = records.owners().cloned().chain(others).collect();
-    let has_wildcard = names.iter().any(is_wildcard);
-    let warning = |set: &RecordSet, rdata: &RData| {
-        let is_alias = set.rtype == RecordType::CNAME;
-        let alias = || records.alias(&set.owner).map(|(_, target)| target);
-        let target = if is_alias { alias() } else { target(&set.owner, rdata) };
-        let target = target.filter(|target| apex.zone_of(target))?;
-        let title = format!("record `{} {}`", relative(&set.owner, apex), type_text(set.rtype));
-        let shown = relative(&target, apex);
-        if !names.contains(&target) && !has_wildcard {
-            Some(format!(
-                "{title} points to `{shown}`, and the zone has no such name; correct it, or add the name"
-            ))
-        } else if !is_alias && records.alias(&target).is_some() {
-            Some(format!(
-                "{title} points to the alias `{shown}`; write the alias's target (RFC 2181, section 10.3)"
-            ))
-        } else {
-            None
-        }
-    };
-    let all = records.iter().flat_map(|set| set.data.iter().filter_map(move |rdata| warning(set, rdata)));
-    all.take(WARNINGS).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::*;
+    use super::super::Config;
 
     const FILE: &str = r#"[zone]
 name = "demo.example.com"
@@ -500,24 +436,6 @@ nodes = ["node1"]
         for text in texts {
             parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
         }
-    }
-
-    #[test]
-    fn targets_that_do_not_exist_or_are_aliases_are_warned_of() {
-        let warnings = |records: &str| {
-            let all = parse(records).unwrap().warnings();
-            all.into_iter().filter(|warning| warning.starts_with("record ")).collect::<Vec<_>>()
-        };
-        let sound = record("a", "MX", "10 node1")
-            + &record("b", "CNAME", "www.example.org.")
-            + &record("c", "MX", "0 .");
-        assert_eq!(warnings(&sound), [""; 0]);
-        let unsound =
-            record("a", "SRV", "0 0 1 nod1") + &record("b", "CNAME", "@") + &record("c", "MX", "10 b");
-        let found = warnings(&unsound);
-        assert!(found[0].contains("`a SRV` points to `nod1`, and the zone has no such name"), "{found:?}");
-        assert!(found[1].contains("`c MX` points to the alias `b`") && found.len() == 2, "{found:?}");
-        assert_eq!(warnings(&(record("a", "MX", "10 x") + &record("*", "A", "192.0.2.9"))), [""; 0]);
     }
 
     #[test]

@@ -342,6 +342,9 @@ pub struct Done {
 pub struct Status {
     /// The apex, fully qualified.
     pub zone: String,
+    /// The zone's `ttl`, which records without one have.
+    #[serde(default)]
+    pub ttl_seconds: Option<u32>,
     /// [`crate::config::Config::epoch`] of the configuration in force, which is the SOA's serial.
     pub epoch: u32,
     /// The interfaces, in the order of the configuration.

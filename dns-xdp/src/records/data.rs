@@ -2,6 +2,8 @@
 //!
 //! Addresses, and data with names that may be compressed (RFC 3597, section 4), have hickory's types. The data of every
 //! other type are octets, so that a record is sent exactly as it was checked.
+use std::collections::BTreeMap;
+
 use data_encoding::HEXUPPER_PERMISSIVE;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, PTR};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -9,7 +11,7 @@ use hickory_proto::serialize::binary::{BinDecoder, BinEncodable as _, BinEncoder
 
 use super::octets::{self, Reader, full_name, octets_of, quoted};
 use super::words::{Word, words};
-use super::{layout, service_binding, type_text};
+use super::{layout, record_type, service_binding, type_text};
 
 /// The most octets of a record's data.
 const DATA_MAX: usize = u16::MAX as usize;
@@ -93,13 +95,17 @@ pub(super) fn of_words(rtype: RecordType, words: &[Word], origin: &Name) -> Resu
         (RecordType::SVCB | RecordType::HTTPS, [priority, target, parameters @ ..]) => {
             octets_data(rtype, service_binding::octets(number(priority)?, &name(target)?, parameters)?)
         }
+        (RecordType::CSYNC, [serial, flags, types @ ..]) => {
+            let serial: u32 = serial.parse().map_err(|_| wanted("a serial number, flags and types"))?;
+            let numbers = [&serial.to_be_bytes()[..], &number(flags)?.to_be_bytes()].concat();
+            from_octets(rtype, [numbers, type_bitmap(types)?].concat())
+        }
         (
             RecordType::TLSA
             | RecordType::SMIMEA
             | RecordType::SSHFP
             | RecordType::CERT
-            | RecordType::OPENPGPKEY
-            | RecordType::CSYNC,
+            | RecordType::OPENPGPKEY,
             fields,
         ) => by_hickory(rtype, fields),
         _ => Err(form(rtype)),
@@ -149,6 +155,23 @@ fn is_text(rtype: RecordType) -> bool {
 
 fn number(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| format!("has `{text}` for a number; write a number from 0 to 65535"))
+}
+
+/// Returns the bit map of types, one window for each 256 numbers (RFC 4034, section 4.1.2).
+fn type_bitmap(types: &[&str]) -> Result<Vec<u8>, String> {
+    let mut windows: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
+    for text in types {
+        let rtype = record_type(text).ok_or_else(|| format!("has `{text}`, which is no type"))?;
+        let [window, low] = u16::from(rtype).to_be_bytes();
+        let bits = windows.entry(window).or_default();
+        let place = usize::from(low / 8);
+        bits.resize(bits.len().max(place + 1), 0);
+        if let Some(octet) = bits.get_mut(place) {
+            *octet |= 0x80 >> (low % 8);
+        }
+    }
+    let octets = |(window, bits): (u8, Vec<u8>)| [&[window, bits.len() as u8][..], &bits].concat();
+    Ok(windows.into_iter().flat_map(octets).collect())
 }
 
 /// Returns a character string in wire form.
@@ -228,11 +251,16 @@ fn by_hickory(rtype: RecordType, fields: &[&str]) -> Result<RData, String> {
         |field: &&str| field.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+/=-".contains(&octet));
     let most = match rtype {
         // The encoded data may be in several words, and hickory reads only the first.
-        RecordType::CERT => 4,
+        RecordType::CERT | RecordType::TLSA | RecordType::SMIMEA => 4,
+        RecordType::SSHFP => 3,
         RecordType::OPENPGPKEY => 1,
         _ => usize::MAX,
     };
+    let numbers = certificate_numbers(fields);
     let mut fields = fields.to_vec();
+    if rtype == RecordType::CERT {
+        fields = numbers.iter().map(String::as_str).collect();
+    }
     let joined = fields.get(most - 1..).map(<[&str]>::concat).unwrap_or_default();
     if fields.len() > most {
         fields.truncate(most - 1);
@@ -244,6 +272,47 @@ fn by_hickory(rtype: RecordType, fields: &[&str]) -> Result<RData, String> {
     let parsed = RData::try_from_str(rtype, &fields.join(" "));
     let parsed = parsed.map_err(|error| format!("is no data of {} record: {error}", with_article(rtype)))?;
     from_octets(rtype, octets_of_data(&parsed))
+}
+
+/// Returns the fields of a CERT record with numbers for mnemonics (RFC 4398, sections 2.1 and 2.2).
+fn certificate_numbers(fields: &[&str]) -> Vec<String> {
+    const TYPES: [(&str, u8); 10] = [
+        ("PKIX", 1),
+        ("SPKI", 2),
+        ("PGP", 3),
+        ("IPKIX", 4),
+        ("ISPKI", 5),
+        ("IPGP", 6),
+        ("ACPKIX", 7),
+        ("IACPKIX", 8),
+        ("URI", 253),
+        ("OID", 254),
+    ];
+    const ALGORITHMS: [(&str, u8); 13] = [
+        ("RSAMD5", 1),
+        ("DH", 2),
+        ("DSA", 3),
+        ("RSASHA1", 5),
+        ("DSA-NSEC3-SHA1", 6),
+        ("RSASHA1-NSEC3-SHA1", 7),
+        ("RSASHA256", 8),
+        ("RSASHA512", 10),
+        ("ECDSAP256SHA256", 13),
+        ("ECDSAP384SHA384", 14),
+        ("ED25519", 15),
+        ("ED448", 16),
+        ("INDIRECT", 252),
+    ];
+    let number = |(place, field): (usize, &&str)| {
+        let mnemonics = match place {
+            0 => &TYPES[..],
+            2 => &ALGORITHMS[..],
+            _ => &[],
+        };
+        let known = mnemonics.iter().find(|(mnemonic, _)| mnemonic.eq_ignore_ascii_case(field));
+        known.map_or_else(|| (*field).to_owned(), |(_, number)| number.to_string())
+    };
+    fields.iter().enumerate().map(number).collect()
 }
 
 /// Returns the data of a record in wire form, without compression.
@@ -327,7 +396,6 @@ fn known(code: RecordType, octets: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record_type;
     use super::*;
 
     fn read(rtype: &str, text: &str) -> Result<String, String> {
@@ -352,6 +420,8 @@ mod tests {
             ("HTTPS", "1 . alpn=h2,h3 port=8443", "1 . alpn=\"h2,h3\" port=8443"),
             ("SVCB", "0 node1", "0 node1.demo.example.com."),
             ("TLSA", "3 1 1 0B9F", "3 1 1 0b9f"),
+            ("TLSA", "3 1 1 0B 9F", "3 1 1 0b9f"),
+            ("CERT", "1 1 8 AA AA", "PKIX 1 RSASHA256 AAAA"),
             ("TYPE65280", "\\# 3 ABcd 01", "\\# 3 ABCD01"),
             ("TYPE65280", "\\# 0", "\\# 0"),
             ("A", "\\# 4 C0000201", "192.0.2.1"),
@@ -361,6 +431,19 @@ mod tests {
             assert_eq!(read(rtype, text).as_deref(), Ok(expected), "{rtype} {text}");
             assert_eq!(read(rtype, expected).as_deref(), Ok(expected), "again {rtype} {expected}");
         }
+    }
+
+    #[test]
+    fn the_types_of_csync_have_names_or_numbers() {
+        let octets = |text: &str| {
+            let data = data(RecordType::CSYNC, text, &Name::root()).unwrap();
+            HEXUPPER_PERMISSIVE.encode(&octets_of_data(&data))
+        };
+        // RFC 7477, section 2.1.1: A, NS and AAAA.
+        assert_eq!(octets("66 3 A NS AAAA"), "000000420003000460000008");
+        assert_eq!(octets("66 3 A TYPE65280"), "00000042000300014 0FF0180".replace(' ', ""));
+        let again = read("CSYNC", "66 3 A TYPE65280").unwrap();
+        assert_eq!(read("CSYNC", &again), Ok(again.clone()));
     }
 
     #[test]

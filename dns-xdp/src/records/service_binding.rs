@@ -1,6 +1,6 @@
 //! The data of SVCB and HTTPS records (RFC 9460).
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use data_encoding::BASE64;
 use hickory_proto::rr::Name;
@@ -94,6 +94,31 @@ pub(super) fn check_octets(octets: &[u8]) -> Result<(), String> {
         parameters.insert(key, value.to_vec());
     }
     check(priority, &parameters).map_err(|problem| format!("it {problem}"))
+}
+
+/// Returns the addresses of `ipv4hint` and `ipv6hint` of data in wire form.
+pub(super) fn hints(octets: &[u8]) -> Vec<IpAddr> {
+    let mut reader = Reader::new(octets);
+    let mut hints = Vec::new();
+    if reader.number().is_none() || reader.name().is_none() {
+        return hints;
+    }
+    while let (Some(key), Some(length)) = (reader.number(), reader.number()) {
+        let Some(value) = reader.take(length.into()) else { break };
+        match key {
+            IPV4HINT => {
+                hints
+                    .extend(value.chunks(4).filter_map(|hint| Some(IpAddr::from(*hint.first_chunk::<4>()?))));
+            }
+            IPV6HINT => {
+                hints.extend(
+                    value.chunks(16).filter_map(|hint| Some(IpAddr::from(*hint.first_chunk::<16>()?))),
+                );
+            }
+            _ => {}
+        }
+    }
+    hints
 }
 
 /// Whether the octets are a value of the parameter (RFC 9460, sections 7 and 8).

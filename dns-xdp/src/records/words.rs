@@ -39,6 +39,40 @@ pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
     Ok(words)
 }
 
+/// Returns the text of a zone file. Leaves out a byte order mark, and replaces octets within comments that are not UTF-8.
+///
+/// # Errors
+/// Another octet is not UTF-8: its line, and the reason.
+pub fn zone_file_text(octets: &[u8]) -> Result<String, String> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
+    let mut text = String::with_capacity(octets.len());
+    for (number, line) in (1..).zip(octets.split_inclusive(|octet| *octet == b'\n')) {
+        let (data, comment) = line.split_at(comment_start(line));
+        let data = str::from_utf8(data).map_err(|_| {
+            format!("line {number}: it has an octet that is not UTF-8; write the octet as `\\` and three decimal digits")
+        })?;
+        text += data;
+        text += &String::from_utf8_lossy(comment);
+    }
+    Ok(text)
+}
+
+/// Returns where the comment of a line begins: at a semicolon outside quotes.
+fn comment_start(line: &[u8]) -> usize {
+    let (mut in_quotes, mut is_escaped) = (false, false);
+    for (place, octet) in line.iter().enumerate() {
+        match octet {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_quotes = !in_quotes,
+            b';' if !in_quotes => return place,
+            _ => {}
+        }
+    }
+    line.len()
+}
+
 /// Returns the lines of a zone file that have words. Comments are left out.
 ///
 /// # Errors
@@ -166,5 +200,14 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(super::lines("x A 1\ny ( \n").unwrap_err().0, 2);
         assert_eq!(super::lines("x A 1\n\ny ) \n").unwrap_err().0, 3);
+    }
+
+    #[test]
+    fn an_octet_that_is_not_utf_8_is_only_in_a_comment() {
+        let text = zone_file_text(b"\xef\xbb\xbfa TXT \"x;\" ; \xfcber\nb TXT y\n").unwrap();
+        assert_eq!(text, "a TXT \"x;\" ; \u{fffd}ber\nb TXT y\n");
+        for wrong in [&b"a TXT x\nb TXT \xfc ; c"[..], b"a TXT x\nb TXT \"; \xfc\""] {
+            assert!(zone_file_text(wrong).unwrap_err().starts_with("line 2: "), "{wrong:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use hickory_proto::serialize::txt::parse_ttl;
 
 use super::octets::{absolute, full_name};
 use super::words::{Line, Word, lines};
-use super::{data, record_type, type_text};
+use super::{data, record_type, refusal, type_text};
 
 /// A record of a zone file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,11 @@ pub fn records_of_zone_file(text: &str, apex: &Name) -> Result<(Vec<ZoneRecord>,
         }
     }
     if problems.is_empty() { Ok((records, skipped)) } else { Err(problems) }
+}
+
+/// Whether the text is a class in the form of RFC 3597, section 5.
+fn is_class(text: &str) -> bool {
+    text.strip_prefix("CLASS").is_some_and(|number| number.parse::<u16>().is_ok())
 }
 
 /// Whether the zone makes such records of its apex itself.
@@ -97,6 +102,12 @@ impl Reader<'_> {
             let nothing = RData::Update0(rtype);
             return Ok(Some(ZoneRecord { line: line.number, owner, rtype, ttl_seconds, data: nothing }));
         }
+        if let Some(reason) = refusal(rtype) {
+            let (rtype, owner) = (type_text(rtype), absolute(&owner));
+            return Err(format!(
+                "the type of the {rtype} record of {owner} is refused: {reason}; remove the line"
+            ));
+        }
         let data = data::of_words(rtype, words, &self.origin).map_err(|problem| {
             format!("the {} record of {} {problem}", type_text(rtype), absolute(&owner))
         })?;
@@ -132,8 +143,11 @@ impl Reader<'_> {
                 continue;
             }
             match word.raw.to_ascii_uppercase().as_str() {
-                "IN" => {}
-                "CH" | "HS" | "CS" => return Err(format!("the class is {}; the zone has only IN", word.raw)),
+                // CLASS1 is IN (RFC 3597, section 5).
+                "IN" | "CLASS1" => {}
+                text if matches!(text, "CH" | "HS" | "CS") || is_class(text) => {
+                    return Err(format!("the class is {}; the zone has only IN", word.raw));
+                }
                 text => {
                     let rtype = record_type(text);
                     let rtype = rtype
@@ -195,7 +209,8 @@ web.demo.example.com. 5 IN A 192.0.2.80
 
     #[test]
     fn every_line_that_cannot_be_read_is_told() {
-        let text = "a A 192.0.2.256\n\nb NONSENSE x\nwww.example.org. TXT x\n$INCLUDE other\nc CH TXT x\nd\n";
+        let text = "a A 192.0.2.256\n\nb NONSENSE x\nwww.example.org. TXT x\n$INCLUDE other\nc CH TXT x\nd\nsub NS ns1\ne RRSIG x\n\
+                    f CLASS3 TXT x\n";
         let problems = read(text).unwrap_err();
         let expected = [
             ("line 1: ", "IPv4"),
@@ -204,11 +219,15 @@ web.demo.example.com. 5 IN A 192.0.2.80
             ("line 5: ", "$INCLUDE"),
             ("line 6: ", "only IN"),
             ("line 7: ", "no type"),
+            ("line 8: ", "delegates no names"),
+            ("line 9: ", "not signed"),
+            ("line 10: ", "only IN"),
         ];
         assert_eq!(problems.len(), expected.len(), "{problems:?}");
         for (problem, (line, part)) in problems.iter().zip(expected) {
             assert!(problem.starts_with(line) && problem.contains(part), "{problem}");
         }
         assert_eq!(read("  TXT x").unwrap_err().len(), 1);
+        assert_eq!(read("a CLASS1 5 TXT x").unwrap().0, ["a.demo.example.com. 5 TXT \"x\""]);
     }
 }

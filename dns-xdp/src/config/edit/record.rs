@@ -66,6 +66,15 @@ pub fn add_records(text: &str, wanted: &[RecordKeys], existing: Existing) -> Res
     Ok(Edited { text, notes })
 }
 
+/// Returns the text with imported records, and the sections of those that the text does not have yet.
+pub fn import_records(text: &str, wanted: &[RecordKeys]) -> Result<(Edited, String), EditError> {
+    let records = Records::of(text)?;
+    let mut new = records.imported(wanted, Existing::Refuse, &mut Vec::new());
+    new.retain(|keys| records.position(keys).is_none());
+    let sections = if new.is_empty() { String::new() } else { record_sections(&new, &records.apex) };
+    Ok((add_records(text, wanted, Existing::Refuse)?, sections))
+}
+
 /// Changes the data or the TTL of an RRset. What is not given stays as it is.
 pub fn set_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError> {
     let mut records = Records::of(text)?;
@@ -445,6 +454,9 @@ listen = \"off\"
         ];
         let edited = add_records(text, &all, Existing::Refuse).unwrap();
         assert_eq!((edited.text.as_str(), edited.notes.len()), (text, 4), "{:?}", edited.notes);
+        let new = [keys("y", "TXT", &["b"])];
+        let (_, sections) = import_records(text, &[&all[..], &new].concat()).unwrap();
+        assert_eq!(sections, "[[record]]\nname = \"y\"\ntype = \"TXT\"\nvalue = \"b\"\n");
         let other = add_records(text, &[keys("node1", "A", &["192.0.2.9"])], Existing::Refuse).unwrap();
         assert!(other.text.contains("192.0.2.9"), "the check of the file refuses it");
     }

@@ -188,7 +188,7 @@ impl Source {
         file: Option<&str>,
     ) -> Result<Proposal, Refusal> {
         let Edited { text, notes } = change.edit(&self.text)?;
-        let config = self.parse(&text)?;
+        let config = self.parse(&text).map_err(|error| of_the_change(&error))?;
         let warnings = config.warnings_beyond(in_force);
         let source = Source { text, ..self.clone() };
         let differences = self.differences(&source);
@@ -230,7 +230,7 @@ impl Source {
         let Edited { text, mut notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;
-        let config = self.checked(documents, &shared)?;
+        let config = self.checked(documents, &shared).map_err(|error| of_the_change(&error))?;
         notes.extend(config.warnings_beyond(in_force).iter().map(|text| as_note(text)));
         Ok(Push { writes: documents.writes(&shared), notes, ..Push::default() })
     }
@@ -255,10 +255,10 @@ impl Source {
     }
 
     /// Returns the configuration that would be in force with these documents.
-    fn checked(&self, documents: &Documents, shared: &Shared) -> Result<Config, Refusal> {
+    fn checked(&self, documents: &Documents, shared: &Shared) -> Result<Config, ConfigError> {
         let documents = Documents { texts: shared.clone(), ..documents.clone() };
         let next = Source { documents: Some(documents), ..self.clone() };
-        Ok(next.parse(&next.text)?)
+        next.parse(&next.text)
     }
 
     fn change_file(
@@ -302,6 +302,12 @@ impl Source {
 /// Returns a warning in the form that the answer to a command shows.
 pub(super) fn as_note(warning: &str) -> String {
     format!("warning: {warning}")
+}
+
+/// Returns the refusal of a change. The text in force is valid, so the change has every problem, and the lines of the
+/// changed text are in no file yet.
+fn of_the_change(error: &ConfigError) -> Refusal {
+    Refusal::new(RefusalKind::Invalid, error.without_lines())
 }
 
 #[cfg(test)]

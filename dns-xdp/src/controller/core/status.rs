@@ -88,6 +88,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     };
     Status {
         zone: config.zone.apex.to_string(),
+        ttl_seconds: Some(config.zone.ttl_seconds),
         epoch: config.epoch(),
         interfaces,
         addresses: around.addresses.iter().map(address).collect(),
