@@ -188,7 +188,8 @@ pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meanin
     let ((our_aliases, our), (their_aliases, their)) = (split(ours), split(theirs));
     let all = their == members || theirs.metadata.truncation && their.is_empty();
     // The right number of records, none twice.
-    let some = ours.answers.len() == our_aliases.len() + most && our.len() == most && our.is_subset(&members);
+    let count = ours.answers.len() - our_aliases.len();
+    let some = count == most && our.len() == most && our.is_subset(&members);
     let same_aliases = our_aliases == their_aliases || theirs.metadata.truncation && their_aliases.is_empty();
     let occurs = members.len() > most && all && some && same_aliases;
     if occurs {

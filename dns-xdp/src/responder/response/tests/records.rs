@@ -186,5 +186,5 @@ fn additional_records_are_made_only_for_an_answer_that_fits_and_for_few_targets(
     assert_eq!(made(200, 1232), (true, 0, 0));
     assert_eq!(made(20, 1232), (false, 20, TARGETS_MAX_UDP));
     assert_eq!(made(200, 65_535), (false, 200, TARGETS_MAX_TCP));
-    assert_eq!(made(20, 450), (false, 20, 6), "the rest has no room");
+    assert_eq!(made(20, 450), (false, 20, 7), "the rest has no room");
 }
