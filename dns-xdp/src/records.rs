@@ -1,7 +1,8 @@
 //! The static records of a zone: their data, their presentation form, and the rules of wildcards.
 //!
 //! Records are part of the configuration. Neither health nor failover changes them. `words` splits presentation
-//! form. `data` and `service_binding` read and write the data of a record. `layout` checks its octets. `zone_file` reads the records of a zone file.
+//! form. `data` and `service_binding` read and write the data of a record, and `layout` checks their octets. `refusal`
+//! has the types that are refused. `zone_file` reads the records of a zone file.
 mod data;
 mod layout;
 mod octets;
@@ -10,7 +11,7 @@ mod service_binding;
 mod words;
 mod zone_file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dns_xdp_ebpf::table::Types;
@@ -101,6 +102,17 @@ pub fn is_wildcard(name: &Name) -> bool {
     name.iter().next() == Some(WILDCARD)
 }
 
+/// Returns these names and all names above them, down from the apex. Each of them exists (RFC 4592, section 2.2.2).
+pub fn with_names_above(names: impl IntoIterator<Item = Name>, apex: &Name) -> BTreeSet<Name> {
+    let mut existing = BTreeSet::new();
+    for mut name in names {
+        while apex.zone_of(&name) && existing.insert(name.clone()) && name != *apex {
+            name = name.base_name();
+        }
+    }
+    existing
+}
+
 /// Returns the name of the wildcard that may match `qname`, which does not exist: `*` below the closest encloser. That
 /// is the longest existing name above `qname` (RFC 4592, section 3.3.1). The apex always exists.
 pub fn source_of_synthesis(qname: &Name, apex: &Name, exists: impl Fn(&Name) -> bool) -> Option<Name> {
@@ -133,7 +145,7 @@ pub fn target(owner: &Name, rdata: &RData) -> Option<Name> {
     Some(target.to_lowercase())
 }
 
-/// Returns the addresses that the data themselves have: of an A or AAAA record, or the hints of an SVCB or HTTPS record.
+/// Returns the address of an A or AAAA record, or the address hints of an SVCB or HTTPS record.
 pub fn addresses_within(rdata: &RData) -> Vec<IpAddr> {
     match rdata {
         RData::Unknown { code: RecordType::SVCB | RecordType::HTTPS, rdata } => {

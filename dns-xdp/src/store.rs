@@ -111,7 +111,7 @@ pub enum Error {
     Denied(String),
     /// The store takes no request of this size. Nothing was written.
     #[error(
-        "a document is too large for the store: {0}; nothing was written. Remove nodes or records, or divide the zone"
+        "a document is too large for the store: {0}; nothing was written: remove nodes or records, or divide the zone"
     )]
     TooLarge(String),
     /// The store has compacted the wanted revisions. The caller has to list the keys again.

@@ -57,7 +57,7 @@ pub struct Diagnostic {
 }
 
 impl ConfigError {
-    /// Returns the problems without their lines, for a text that is in no file yet.
+    /// Returns the problems without their lines. A text that is not in the file yet has no lines there.
     pub fn without_lines(&self) -> String {
         match self {
             ConfigError::Invalid { problems, .. } => {

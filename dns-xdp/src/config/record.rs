@@ -14,7 +14,7 @@ use super::table_reader::TableReader;
 use crate::cluster::APEX;
 use crate::records::{
     RecordSet, Records, canonical, data, full_name, octets_of_data, presentation, record_type, refusal,
-    relative, source_of_synthesis, type_text,
+    relative, source_of_synthesis, type_text, with_names_above,
 };
 pub(super) use warnings::warnings;
 
@@ -285,14 +285,7 @@ fn existing(records: &[RecordSpec], spec: &ClusterSpec, apex: &Name) -> BTreeSet
     let of_nodes = spec.nodes.iter().flat_map(|node| [Some(&node.name), node.ns.as_ref()]).flatten();
     let others = of_nodes.chain(spec.services.iter().map(|service| &service.name));
     let others = others.filter_map(|name| full_name(&name.value, apex).ok());
-    let mut names = BTreeSet::new();
-    for name in records.iter().map(|record| record.name.value.clone()).chain(others) {
-        let mut name = name;
-        while apex.zone_of(&name) && names.insert(name.clone()) && name != *apex {
-            name = name.base_name();
-        }
-    }
-    names
+    with_names_above(records.iter().map(|record| record.name.value.clone()).chain(others), apex)
 }
 
 /// Returns the checked records.

@@ -22,7 +22,7 @@ pub const CONCERNS: [(&str, &str); 6] = [
 /// The key of the operators' intents.
 pub const INTENT: &str = "intent";
 
-/// The most octets that are parsed while other work waits. They take some 10 ms.
+/// The most octets that [`Documents::differences`] parses. Its callers are in the controller's loop.
 const PARSED_AT_ONCE: usize = 64 << 10;
 
 /// The text of each document, by its key.
@@ -64,8 +64,8 @@ impl Documents {
         CONCERNS.iter().find_map(stray)
     }
 
-    /// Returns the differences of the shared part, one line for each key of the configuration. Of long documents it
-    /// returns only which ones differ: nothing else may wait until they are parsed.
+    /// Returns the differences of the shared part, one line for each key of the configuration. If the documents that
+    /// differ are long, it returns only their names.
     pub fn differences(&self, next: &Documents) -> Vec<String> {
         let other = |(key, _): &(&str, &str)| self.texts.get(*key) != next.texts.get(*key);
         let keys: Vec<&str> = CONCERNS.iter().filter(|concern| other(concern)).map(|(key, _)| *key).collect();

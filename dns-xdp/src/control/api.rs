@@ -342,7 +342,7 @@ pub struct Done {
 pub struct Status {
     /// The apex, fully qualified.
     pub zone: String,
-    /// The zone's `ttl`, which records without one have.
+    /// The zone's `ttl`. Records without a `ttl` have it.
     #[serde(default)]
     pub ttl_seconds: Option<u32>,
     /// [`crate::config::Config::epoch`] of the configuration in force, which is the SOA's serial.

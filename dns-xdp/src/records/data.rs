@@ -220,7 +220,7 @@ fn generic(rtype: RecordType, words: &[Word]) -> Result<RData, String> {
     from_octets(rtype, octets)
 }
 
-/// Checks octets as data of the type: their fields first, because hickory follows pointers in the data.
+/// Checks octets as data of the type. The fields are checked first, because hickory follows pointers in the data.
 fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
     let length =
         u16::try_from(octets.len()).map_err(|_| format!("has more than {DATA_MAX} octets; shorten it"))?;
@@ -238,8 +238,8 @@ fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
     }
 }
 
-/// Returns the data of a record in canonical form. Data of equal form are the same record, whatever the case of the
-/// names in them (RFC 4343, section 3).
+/// Returns the data of a record in canonical form. Equal canonical data are the same record, because names have no case
+/// (RFC 4343, section 3).
 pub fn canonical(rdata: &RData) -> Vec<u8> {
     let octets = octets_of_data(rdata);
     layout::canonical(rdata.record_type(), &octets).unwrap_or(octets)
@@ -274,7 +274,7 @@ fn by_hickory(rtype: RecordType, fields: &[&str]) -> Result<RData, String> {
     from_octets(rtype, octets_of_data(&parsed))
 }
 
-/// Returns the fields of a CERT record with numbers for mnemonics (RFC 4398, sections 2.1 and 2.2).
+/// Returns the fields of a CERT record with numbers instead of mnemonics (RFC 4398, sections 2.1 and 2.2).
 fn certificate_numbers(fields: &[&str]) -> Vec<String> {
     const TYPES: [(&str, u8); 10] = [
         ("PKIX", 1),

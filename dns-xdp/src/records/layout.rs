@@ -1,6 +1,6 @@
-//! The fields of each type's data in wire form: their check and their canonical form.
+//! Checks the fields of each type's data in wire form, and returns their canonical form.
 //!
-//! No name in the data may be compressed: the data are sent as they are, and a pointer would lead into another message.
+//! No name in the data may be compressed. The data are sent as they are, so a pointer would lead to a wrong place.
 use hickory_proto::rr::RecordType;
 
 use super::octets::{self, Reader};
@@ -68,8 +68,8 @@ fn fields(rtype: RecordType) -> Option<&'static [Field]> {
     })
 }
 
-/// Returns data in canonical form: with the names in lower case (RFC 4034, section 6.2). Data of equal form are one
-/// record (RFC 2181, section 5; RFC 4343, section 3).
+/// Returns data in canonical form: with the names in lower case (RFC 4034, section 6.2). Equal canonical data are the
+/// same record (RFC 2181, section 5; RFC 4343, section 3).
 ///
 /// # Errors
 /// The octets do not have the form of the type. The message says what is wrong.
@@ -97,7 +97,7 @@ pub(super) fn canonical(rtype: RecordType, octets: &[u8]) -> Result<Vec<u8>, Str
     match rtype {
         RecordType::SVCB | RecordType::HTTPS => {
             service_binding::check_octets(octets)?;
-            // RFC 4034 does not lower the names of types that came after RFC 3597.
+            // Names stay as they are in types that are not in the list of RFC 4034, section 6.2.
             Ok(octets.to_vec())
         }
         _ => Ok(canonical),
@@ -105,7 +105,7 @@ pub(super) fn canonical(rtype: RecordType, octets: &[u8]) -> Result<Vec<u8>, Str
 }
 
 impl Field {
-    /// Takes the field off the octets, and returns it in canonical form.
+    /// Reads the field, and returns it in canonical form.
     fn read(self, reader: &mut Reader<'_>) -> Option<Vec<u8>> {
         let text = |reader: &mut Reader<'_>| {
             let text = reader.string()?;
@@ -157,16 +157,17 @@ fn is_prefix_list(octets: &[u8]) -> bool {
     true
 }
 
-/// Whether these are the data of an IPSECKEY or AMTRELAY record: octets, the second of which has the form of the gateway,
-/// and the gateway (RFC 4025, section 2.1; RFC 8777, section 4.2). A key may follow that of IPSECKEY.
+/// Whether these are the data of an IPSECKEY or AMTRELAY record (RFC 4025, section 2.1; RFC 8777, section 4.2). They
+/// begin with `head` octets. The second of these octets is the type of the gateway, which follows them. In IPSECKEY, a key
+/// follows the gateway.
 fn is_gateway(octets: &[u8], head: usize) -> bool {
     const IPSECKEY_HEAD: usize = 3;
-    /// The first bit of AMTRELAY's octet is not part of the form.
-    const FORM: u8 = 0x7f;
+    /// The first bit of AMTRELAY's octet is not part of the type.
+    const TYPE: u8 = 0x7f;
     let mut reader = Reader::new(octets);
-    let Some(form) = reader.take(head).and_then(|head| head.get(1).copied()) else { return false };
-    let form = if head == IPSECKEY_HEAD { form } else { form & FORM };
-    let has_gateway = match form {
+    let Some(octet) = reader.take(head).and_then(|head| head.get(1).copied()) else { return false };
+    let gateway_type = if head == IPSECKEY_HEAD { octet } else { octet & TYPE };
+    let has_gateway = match gateway_type {
         0 => true,
         1 => reader.take(4).is_some(),
         2 => reader.take(16).is_some(),

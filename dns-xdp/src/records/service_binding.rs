@@ -74,7 +74,7 @@ fn check(priority: u16, parameters: &BTreeMap<u16, Vec<u8>>) -> Result<(), Strin
     Ok(())
 }
 
-/// Checks data in wire form as the presentation form is checked (RFC 9460, section 2.2).
+/// Checks data in wire form (RFC 9460, section 2.2). The same data are refused in presentation form.
 pub(super) fn check_octets(octets: &[u8]) -> Result<(), String> {
     const CUT: &str = "the octets end within a parameter";
     let mut reader = Reader::new(octets);
@@ -82,9 +82,7 @@ pub(super) fn check_octets(octets: &[u8]) -> Result<(), String> {
     reader.name().ok_or("the target is compressed or ends too early")?;
     let mut parameters: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
     while !reader.is_at_end() {
-        let key = reader.number().ok_or(CUT)?;
-        let length = reader.number().ok_or(CUT)?;
-        let value = reader.take(length.into()).ok_or(CUT)?;
+        let (key, value) = parameter(&mut reader).ok_or(CUT)?;
         if parameters.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(format!("the parameter `{}` is not in the order of the numbers", name(key)));
         }
@@ -96,6 +94,12 @@ pub(super) fn check_octets(octets: &[u8]) -> Result<(), String> {
     check(priority, &parameters).map_err(|problem| format!("it {problem}"))
 }
 
+/// Reads one parameter: its key and its value. `None`: the octets end within it.
+fn parameter<'o>(reader: &mut Reader<'o>) -> Option<(u16, &'o [u8])> {
+    let (key, length) = (reader.number()?, reader.number()?);
+    Some((key, reader.take(length.into())?))
+}
+
 /// Returns the addresses of `ipv4hint` and `ipv6hint` of data in wire form.
 pub(super) fn hints(octets: &[u8]) -> Vec<IpAddr> {
     let mut reader = Reader::new(octets);
@@ -103,31 +107,23 @@ pub(super) fn hints(octets: &[u8]) -> Vec<IpAddr> {
     if reader.number().is_none() || reader.name().is_none() {
         return hints;
     }
-    while let (Some(key), Some(length)) = (reader.number(), reader.number()) {
-        let Some(value) = reader.take(length.into()) else { break };
+    while let Some((key, value)) = parameter(&mut reader) {
         match key {
-            IPV4HINT => {
-                hints
-                    .extend(value.chunks(4).filter_map(|hint| Some(IpAddr::from(*hint.first_chunk::<4>()?))));
-            }
-            IPV6HINT => {
-                hints.extend(
-                    value.chunks(16).filter_map(|hint| Some(IpAddr::from(*hint.first_chunk::<16>()?))),
-                );
-            }
+            IPV4HINT => hints.extend(value.as_chunks::<4>().0.iter().map(|hint| IpAddr::from(*hint))),
+            IPV6HINT => hints.extend(value.as_chunks::<16>().0.iter().map(|hint| IpAddr::from(*hint))),
             _ => {}
         }
     }
     hints
 }
 
-/// Whether the octets are a value of the parameter (RFC 9460, sections 7 and 8).
+/// Whether the octets have the form of the parameter's values (RFC 9460, sections 7 and 8).
 fn has_form(key: u16, value: &[u8]) -> bool {
     let is_list_of = |size: usize| !value.is_empty() && value.len().is_multiple_of(size);
     match key {
         MANDATORY => {
             let keys: Vec<&[u8]> = value.chunks(2).collect();
-            // The octets are in network order, so slices compare as the numbers do.
+            // The numbers have their high octet first, so slices have the order of the numbers.
             is_list_of(2) && keys.is_sorted_by(|one, next| one < next)
         }
         ALPN => {
@@ -190,7 +186,7 @@ fn value_octets(key: u16, value: Option<&str>) -> Result<Vec<u8>, String> {
             let keys: Option<Vec<u16>> = text()?.split(',').map(self::key).collect();
             let mut keys = keys.ok_or_else(|| wrong("keys such as `alpn,ipv4hint`"))?;
             keys.sort_unstable();
-            // RFC 9460, section 8: each key at most once.
+            // Each key may be there once (RFC 9460, section 8).
             if keys.windows(2).any(|pair| pair[0] == pair[1]) {
                 return Err("has a key twice; remove one".to_owned());
             }
@@ -242,9 +238,7 @@ fn items(list: &[u8]) -> Vec<Vec<u8>> {
 pub(super) fn presentation(reader: &mut Reader<'_>) -> Option<String> {
     let mut text = format!("{} {}", reader.number()?, octets::absolute(&reader.name()?));
     while !reader.is_at_end() {
-        let key = reader.number()?;
-        let length = reader.number()?;
-        let value = reader.take(length.into())?;
+        let (key, value) = parameter(reader)?;
         text += &format!(" {}", name(key));
         match key {
             NO_DEFAULT_ALPN => {}

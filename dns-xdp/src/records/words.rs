@@ -39,10 +39,10 @@ pub(super) fn words(text: &str) -> Result<Vec<Word>, String> {
     Ok(words)
 }
 
-/// Returns the text of a zone file. Leaves out a byte order mark, and replaces octets within comments that are not UTF-8.
+/// Returns the text of a zone file. Leaves out a byte order mark. Replaces octets that are not UTF-8 in comments.
 ///
 /// # Errors
-/// Another octet is not UTF-8: its line, and the reason.
+/// An octet outside of comments is not UTF-8. The message has its line.
 pub fn zone_file_text(octets: &[u8]) -> Result<String, String> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);

@@ -20,9 +20,9 @@ use crate::zone::{Lookup, Zone};
 /// Octets of the shortest NS record: owner, type, class, TTL, length, and a label followed by a pointer.
 const NS_LENGTH_MIN: usize = 2 + 2 + 2 + 4 + 2 + 2 + 2;
 
-/// The most targets whose addresses one message over UDP has. 16 fill 512 octets twice, and the source may be forged.
+/// The most targets that get addresses in one message over UDP. It limits the work for a query with a forged source.
 const TARGETS_MAX_UDP: usize = 16;
-/// The same over TCP. It limits the work for one query, and few clients use more servers.
+/// The same over TCP.
 const TARGETS_MAX_TCP: usize = 64;
 
 /// The idle timeout as a client is told it: in units of 100 ms (RFC 7828, section 3.1).
@@ -191,7 +191,7 @@ fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     Answer { records: Records::NameServers(encoded), ..answer }
 }
 
-/// Returns the records of the answer from the zone. If the answer section cannot fit `limit` octets, makes none.
+/// Returns the records of the answer from the zone. Returns none if the answer section exceeds `limit` octets.
 fn records_of(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
     let (qname, qtype) = (question.name(), question.query_type());
     let lookup = zone.lookup(&qname.to_lowercase(), qtype, turn);
@@ -223,7 +223,7 @@ fn records_of(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer 
     }
 }
 
-/// Returns a lower bound of the octets of a record: its names are pointers.
+/// Returns the fewest octets that a record may take: those with its names as pointers.
 fn octets_min(record: &Record) -> usize {
     const OWNER_TO_LENGTH: usize = 2 + 2 + 2 + 4 + 2;
     let data = match &record.data {

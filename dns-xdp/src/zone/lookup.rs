@@ -12,7 +12,8 @@ use crate::records::{RecordSet, source_of_synthesis, target};
 /// The most CNAME records that one answer follows within the zone. A longer chain ends there, and the resolver asks on.
 pub const CHAIN_MAX: usize = 8;
 
-/// Octets of an A record whose owner is a pointer: owner, type, class, TTL, length, address. An AAAA record has 12 more.
+/// Octets of an A record with a pointer as its owner: owner, type, class, TTL, length, address. An AAAA record has 12
+/// more.
 const ADDRESS_RECORD_MIN: usize = 2 + 2 + 2 + 4 + 2 + 4;
 
 /// The zone's answer to a question of class IN.
@@ -127,7 +128,7 @@ impl Zone {
             RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, turn),
             RecordType::SOA if apex => vec![self.soa()],
             RecordType::NS if apex => self.ns_records(),
-            // A HINFO may not be beside a CNAME, so the CNAME is the answer (RFC 8482, section 4.2).
+            // No name has a HINFO beside a CNAME, so the CNAME is the answer (RFC 8482, section 4.2).
             RecordType::ANY => match set(RecordType::CNAME).or_else(|| set(RecordType::HINFO)) {
                 Some(set) => records_of(qname, set).collect(),
                 None if !apex && self.is_empty_non_terminal(name, addresses) => Vec::new(),
@@ -141,14 +142,14 @@ impl Zone {
         Step::End(if answers.is_empty() { Lookup::NoData } else { Lookup::Found { answers } })
     }
 
-    /// Whether the name below the apex exists only because of the names below it.
+    /// Whether a name below the apex exists only because names below it exist.
     fn is_empty_non_terminal(&self, name: &Name, addresses: &Addresses) -> bool {
         let lacks_addresses = addresses.iter().next().is_none() && addresses.nodata_ttl_seconds.is_none();
         lacks_addresses && !addresses.refused && self.records.at(name).is_empty()
     }
 
-    /// Returns the addresses for the additional section: of name servers (RFC 9471), and of the targets of records. Looks
-    /// up at most `targets_max` names, and makes no RRset that exceeds the `room` in octets.
+    /// Returns the additional section: the addresses of name servers (RFC 9471) and of the targets of records. It has
+    /// addresses of at most `targets_max` names, and leaves out each RRset that exceeds the `room` in octets.
     pub fn additionals(
         &self,
         answers: &[Record],

@@ -41,7 +41,7 @@ type Key = (Result<Name, String>, Result<u16, String>);
 struct Records {
     document: DocumentMut,
     apex: Name,
-    /// The zone's `ttl`, which sections without one have.
+    /// The zone's `ttl`. Sections without a `ttl` have it.
     ttl_seconds: u32,
     /// The names of nodes, name servers and services.
     dynamic: HashSet<Name>,
@@ -66,7 +66,7 @@ pub fn add_records(text: &str, wanted: &[RecordKeys], existing: Existing) -> Res
     Ok(Edited { text, notes })
 }
 
-/// Returns the text with imported records, and the sections of those that the text does not have yet.
+/// Returns the text with the imported records. Also returns the sections of the records that are new in the text.
 pub fn import_records(text: &str, wanted: &[RecordKeys]) -> Result<(Edited, String), EditError> {
     let records = Records::of(text)?;
     let mut new = records.imported(wanted, Existing::Refuse, &mut Vec::new());
@@ -101,7 +101,7 @@ fn is_address(keys: &RecordKeys) -> bool {
     matches!(record_type(&keys.r#type), Some(RecordType::A | RecordType::AAAA))
 }
 
-/// Returns the keys of the AAAA records beside A records, and the reverse.
+/// Returns the keys of the AAAA records at the name of A records, and the reverse.
 fn other_family(keys: &RecordKeys) -> RecordKeys {
     let rtype = if record_type(&keys.r#type) == Some(RecordType::A) { "AAAA" } else { "A" };
     RecordKeys { name: keys.name.clone(), r#type: rtype.to_owned(), ..RecordKeys::default() }
@@ -162,8 +162,8 @@ impl Records {
         Ok(Records { document, apex, ttl_seconds, dynamic, addresses, positions })
     }
 
-    /// Returns the records to add. An import leaves out the addresses that the zone makes itself, and gives the A and
-    /// AAAA records of a name the smaller of their TTLs, because the program has one TTL for both.
+    /// Returns the records to add. An import leaves out the addresses that the zone makes itself. The A and AAAA records
+    /// of a name get the smaller of their TTLs, because the program has one TTL for both.
     fn imported(
         &self,
         wanted: &[RecordKeys],
@@ -201,7 +201,7 @@ impl Records {
         wanted
     }
 
-    /// Whether the records are addresses of nodes at a name whose addresses the zone makes.
+    /// Whether the zone makes the addresses of this name itself, and these are addresses of nodes.
     fn is_made_by_the_zone(&self, keys: &RecordKeys) -> bool {
         let is_of_a_node =
             |value: &String| value.parse().is_ok_and(|address: IpAddr| self.addresses.contains(&address));

@@ -1,5 +1,5 @@
-//! Warnings about records that are valid, but probably not meant.
-use std::collections::{HashMap, HashSet};
+//! Warnings about records that are valid, but probably a mistake.
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -8,26 +8,26 @@ use super::super::Config;
 use crate::cluster::APEX;
 use crate::records::{
     RecordSet, Records, addresses_within, full_name, presentation, relative, source_of_synthesis, target,
-    type_text,
+    type_text, with_names_above,
 };
 
 /// The most warnings about records.
 const WARNINGS: usize = 20;
 
-/// The names of a zone, as far as warnings need them.
+/// The names and addresses that the warnings compare with.
 struct Names<'c> {
     apex: &'c Name,
     records: &'c Records,
     /// The names of nodes, name servers and services, and the apex.
     dynamic: HashSet<Name>,
     /// Every name that exists, with or without data.
-    existing: HashSet<Name>,
+    existing: BTreeSet<Name>,
     /// The nodes by their addresses.
     nodes: HashMap<IpAddr, &'c str>,
 }
 
-/// Returns warnings about targets in the zone that do not exist, that are aliases, or that have no addresses, about
-/// names that repeat the zone's name, and about the addresses of nodes.
+/// Returns the warnings about records: about their targets in the zone, about names that have the zone's name twice, and
+/// about addresses of nodes.
 pub(in crate::config) fn warnings(config: &Config) -> Vec<String> {
     if config.records.is_empty() {
         return Vec::new();
@@ -48,13 +48,7 @@ impl<'c> Names<'c> {
         let dynamic = of_nodes.flatten().chain(others).chain([APEX]);
         let dynamic: HashSet<Name> =
             dynamic.filter_map(|name| full_name(name, apex).ok()).map(|name| name.to_lowercase()).collect();
-        let mut existing = HashSet::new();
-        for name in dynamic.iter().chain(records.owners()) {
-            let mut name = name.clone();
-            while apex.zone_of(&name) && existing.insert(name.clone()) && name != *apex {
-                name = name.base_name();
-            }
-        }
+        let existing = with_names_above(dynamic.iter().chain(records.owners()).cloned(), apex);
         let address = |node: &'c crate::cluster::Node| node.addresses().map(|address| (address, &*node.name));
         let nodes = cluster.nodes.iter().flat_map(address).collect();
         Names { apex, records, dynamic, existing, nodes }
@@ -64,7 +58,7 @@ impl<'c> Names<'c> {
         format!("record `{} {}`", relative(&set.owner, self.apex), type_text(set.rtype))
     }
 
-    /// Warns of the target of a record, if it is in the zone.
+    /// Warns of a target in the zone that does not exist, is an alias, or has no addresses.
     fn target(&self, set: &RecordSet, rdata: &RData) -> Option<String> {
         let is_alias = set.rtype == RecordType::CNAME;
         let target = match rdata {
@@ -109,7 +103,7 @@ impl<'c> Names<'c> {
         }
     }
 
-    /// Warns of an address of a node, which the record keeps after a failover.
+    /// Warns of the address of a node. The record keeps it after a failover.
     fn address(&self, set: &RecordSet, rdata: &RData) -> Option<String> {
         let found = addresses_within(rdata).into_iter();
         let (address, node) =
@@ -131,12 +125,12 @@ impl<'c> Names<'c> {
         })
     }
 
-    /// Whether a name in the zone repeats the zone's name in front of it.
+    /// Whether a name ends with the zone's name twice.
     fn is_doubled(&self, name: &Name) -> bool {
         let labels = name.iter().len().saturating_sub(self.apex.iter().len());
         let front: Vec<&[u8]> = name.iter().take(labels).collect();
         let apex: Vec<&[u8]> = self.apex.iter().collect();
-        // A zone of one label may well have a name with the same label.
+        // In a zone of one label, such a name is probably meant.
         apex.len() > 1 && front.ends_with(&apex)
     }
 }

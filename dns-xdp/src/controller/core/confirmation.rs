@@ -43,8 +43,8 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    /// Takes over when the subjects that are `kept` were heard. A subject counts for the quorum if it `is_voter`. No fall
-    /// waits: the new configuration decides which subjects are out.
+    /// Takes over the times when the `kept` subjects were heard. A subject counts for the quorum if it `is_voter`. It
+    /// takes over no waiting fall, because the new configuration decides which subjects are out.
     pub(super) fn adopt(
         &mut self,
         before: Confirmation,

@@ -304,8 +304,7 @@ pub(super) fn as_note(warning: &str) -> String {
     format!("warning: {warning}")
 }
 
-/// Returns the refusal of a change. The text in force is valid, so the change has every problem, and the lines of the
-/// changed text are in no file yet.
+/// Returns the refusal of a change, without the lines of its problems. The changed text is not in the file yet.
 fn of_the_change(error: &ConfigError) -> Refusal {
     Refusal::new(RefusalKind::Invalid, error.without_lines())
 }

@@ -135,7 +135,7 @@ impl State {
         std::mem::swap(&mut self.clock_guard, &mut before.clock_guard);
         self.clock_guard.adopt(&before.clock_guard, targets.len(), kept);
         let moved = moved(&before.config, &self.config);
-        let not_fallen = before.not_fallen();
+        let fallen = before.fallen();
         for (probe, verdict) in &mut self.verdicts {
             if kept(probe) {
                 verdict.clone_from(&before.verdicts[probe]);
@@ -152,7 +152,7 @@ impl State {
             !subject.node().is_some_and(|node| moved.contains(node))
         });
         self.recompute();
-        self.note_falls_since(&not_fallen);
+        self.note_falls_since(&fallen);
         let lost =
             before.targets.into_iter().filter(|(probe, target)| self.targets.get(probe) != Some(target));
         lost.filter_map(|(probe, target)| {
@@ -162,22 +162,19 @@ impl State {
         .collect()
     }
 
-    /// Takes the earlier configuration again, with the verdicts that were lost with it. Later results count instead of
-    /// them.
+    /// Takes an earlier configuration again, with the verdicts that were lost since. A later result counts instead.
     pub(in crate::controller) fn take_back(&mut self, config: Arc<Config>, lost: LostVerdicts) {
         self.adopt(config);
-        let mut found = BTreeSet::new();
+        let fallen = self.fallen();
         for (probe, (target, verdict)) in lost {
             if self.targets.get(&probe) == Some(&target)
                 && let Some(unknown) = self.verdicts.get_mut(&probe).filter(|known| is_unheard(known))
             {
                 *unknown = verdict;
-                found.insert(probe.subject);
             }
         }
         self.recompute();
-        let families = |subject: Subject| Family::ALL.map(|family| (subject.clone(), family));
-        self.note_falls_since(&found.into_iter().flat_map(families).collect());
+        self.note_falls_since(&fallen);
     }
 
     /// Starts the confirmation for this configuration's quorum, with the earlier results of the subjects that are

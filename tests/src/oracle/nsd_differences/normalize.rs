@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use crate::oracle::meaning::Meaning;
+use dns_xdp::zone::CHAIN_MAX;
 use hickory_proto::op::ResponseCode::{self, BADSIG, FormErr, NXDomain, NoError, NotAuth, NotImp, Refused};
 use hickory_proto::rr::rdata::opt::EdnsCode;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -199,12 +200,12 @@ pub(super) fn answers_max(query: &Query, ours: &mut Meaning, theirs: &mut Meanin
     occurs
 }
 
-/// The address records of the queried type at the name that the queried name is an alias for, in lower case, and the most
-/// that an answer has.
+/// The records of the queried name and type, in lower case, and the most that an answer has. If the name is an alias,
+/// they are those at the end of its chain.
 fn members(query: &Query) -> Option<(BTreeSet<String>, usize)> {
     let zone = &query.served.zone;
     let mut owner = query.qname.as_ref()?.to_lowercase();
-    for _ in 0..zone.records().owners().count() {
+    for _ in 0..CHAIN_MAX {
         let Some((_, target)) = zone.source_name(&owner).and_then(|source| zone.records().alias(source))
         else {
             break;

@@ -20,7 +20,7 @@ pub(super) struct InForce {
     pub(super) intents: Intents,
     /// For documents of the store: their holds. For the state before a change: the hold that the change has dropped.
     pub(super) holds: Option<Holds>,
-    /// For the state before a change: the verdicts that the change has dropped.
+    /// For the state before a change: the verdicts that the change has dropped. Else empty.
     pub(super) lost: LostVerdicts,
     /// Whether a node's intent is dropped, so that the state file has to change too.
     pub(super) forgets: bool,

@@ -26,44 +26,40 @@ impl State {
         }
     }
 
-    /// The subjects that are up in a family, or whose fall still waits.
-    pub(super) fn not_fallen(&self) -> BTreeSet<(Subject, Family)> {
-        let keys = self.health_by_subject.keys().flat_map(|subject| self.families_of(subject));
-        let not_fallen = keys.filter(|(subject, family)| {
-            self.serving_in(subject, *family) == Some(true) || self.confirmation.holds(subject, *family)
-        });
-        not_fallen.flat_map(|(subject, family)| named(subject, family)).collect()
+    /// The subjects whose fall counts, with the families in which they are out.
+    pub(super) fn fallen(&self) -> BTreeSet<(Subject, Family)> {
+        let fallen = self.out().filter(|(subject, family)| !self.confirmation.holds(subject, *family));
+        fallen.flat_map(|(subject, family)| families(subject, family)).collect()
     }
 
-    /// Notes the falls that a new configuration makes of the same results, such as another rule for the families. They
-    /// wait like others. `before` is [`State::not_fallen`] of the configuration before.
+    /// Notes falls that have no new result as their cause, such as those of another rule for the families. They wait like
+    /// others. The falls of `before` counted already.
     pub(super) fn note_falls_since(&mut self, before: &BTreeSet<(Subject, Family)>) {
-        let keys = self.health_by_subject.keys().flat_map(|subject| self.families_of(subject));
-        let fallen = keys.filter(|(subject, family)| {
-            self.serving_in(subject, *family) == Some(false)
-                && named(subject, *family).any(|key| before.contains(&key))
-        });
-        let fallen: Vec<_> = fallen.map(|(subject, family)| (subject.clone(), family)).collect();
-        for (subject, family) in fallen {
+        let is_new = |(subject, family): &(&Subject, Option<Family>)| {
+            families(subject, *family).any(|key| !before.contains(&key))
+        };
+        let new: Vec<_> =
+            self.out().filter(is_new).map(|(subject, family)| (subject.clone(), family)).collect();
+        for (subject, family) in new {
             if let Some(failing_since) = self.failing_since(&subject, family) {
                 self.confirmation.fell(&subject, family, failing_since);
             }
         }
     }
 
-    /// A subject with the families in which it falls: with each, or with `None` if it falls as a whole.
-    fn families_of<'s>(
-        &self,
-        subject: &'s Subject,
-    ) -> impl Iterator<Item = (&'s Subject, Option<Family>)> + use<'s> {
-        let families: &[Option<Family>] = match self.told_apart(subject) {
-            Some(_) => &[Some(Family::Ipv4), Some(Family::Ipv6)],
-            None => &[None],
-        };
-        families.iter().map(move |family| (subject, *family))
+    /// The subjects that are out by their probes, with the families in which they are out.
+    fn out(&self) -> impl Iterator<Item = (&Subject, Option<Family>)> {
+        let all = self.health_by_subject.keys().flat_map(|subject| {
+            let families: &[Option<Family>] = match self.told_apart(subject) {
+                Some(_) => &[Some(Family::Ipv4), Some(Family::Ipv6)],
+                None => &[None],
+            };
+            families.iter().map(move |family| (subject, *family))
+        });
+        all.filter(|(subject, family)| self.serving_in(subject, *family) == Some(false))
     }
 
-    /// Whether a subject belongs in the answers by its probes.
+    /// Whether a subject belongs in the answers by its probes. The family is `None` if both families fall together.
     fn serving_in(&self, subject: &Subject, family: Option<Family>) -> Option<bool> {
         match (self.told_apart(subject), family) {
             (Some(both), Some(family)) => both.of(family).serving(),
@@ -72,8 +68,8 @@ impl State {
     }
 }
 
-/// A subject with each of the families that `family` stands for.
-fn named(subject: &Subject, family: Option<Family>) -> impl Iterator<Item = (Subject, Family)> {
+/// The subject with each family that `family` stands for: `None` stands for both.
+fn families(subject: &Subject, family: Option<Family>) -> impl Iterator<Item = (Subject, Family)> {
     let stands_for = Family::ALL.into_iter().filter(move |one| family.is_none_or(|family| family == *one));
     stands_for.map(|family| (subject.clone(), family))
 }
