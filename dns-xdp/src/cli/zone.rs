@@ -94,7 +94,10 @@ fn checked_sections(records: &[RecordKeys], path: &Path, in_force: &Config) -> a
     let (Edited { text: edited, notes }, sections) = import_records(&text, records)?;
     notes.iter().for_each(log::tell);
     if let Err(error) = Config::parse(&edited, path) {
-        bail!("with these records the configuration is not valid: {}", error.without_lines());
+        bail!(
+            "nothing was printed: with these records the configuration is not valid: {}",
+            error.without_lines()
+        );
     }
     Ok(sections)
 }

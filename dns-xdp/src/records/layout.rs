@@ -74,7 +74,8 @@ fn fields(rtype: RecordType) -> Option<&'static [Field]> {
 /// # Errors
 /// The octets do not have the form of the type. The message says what is wrong.
 pub(super) fn canonical(rtype: RecordType, octets: &[u8]) -> Result<Vec<u8>, String> {
-    const WRONG: &str = "the octets do not have its fields, or a name in them is compressed";
+    const WRONG: &str =
+        "the octets do not have its fields, or a name in them is compressed; correct the octets";
     let Some(fields) = fields(rtype) else {
         let has_form = match u16::from(rtype) {
             29 => is_location(octets),
@@ -92,7 +93,7 @@ pub(super) fn canonical(rtype: RecordType, octets: &[u8]) -> Result<Vec<u8>, Str
         canonical.extend(field.read(&mut reader).ok_or(WRONG)?);
     }
     if !reader.is_at_end() {
-        return Err("octets follow the last field".to_owned());
+        return Err("octets follow the last field; remove them".to_owned());
     }
     match rtype {
         RecordType::SVCB | RecordType::HTTPS => {
