@@ -12,10 +12,20 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a member of the workspace")
 }
 
+/// What the names of the variables begin with that `cargo run` sets about the package it runs.
+const ABOUT_THE_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+
 /// A command whose PATH includes the programs of `cargo install`, whatever the caller's PATH is.
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).env("PATH", path());
+    // A build below `cargo xtask` has to see the variables of a build from a shell. The build script of `ring` depends
+    // on them; otherwise each change between the two builds `ring` and everything above it again.
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| ABOUT_THE_PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
@@ -147,6 +157,15 @@ mod tests {
             buffer[..piece.len()].copy_from_slice(piece);
             Ok(piece.len())
         }
+    }
+
+    #[test]
+    fn a_build_sees_no_variable_about_the_package_that_started_it() {
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some(), "cargo sets it for its tests");
+        let output = command("env").output().unwrap();
+        let variables = String::from_utf8(output.stdout).unwrap();
+        let is_left = |line: &str| ABOUT_THE_PACKAGE.iter().any(|prefix| line.starts_with(prefix));
+        assert_eq!(variables.lines().find(|line| is_left(line)), None);
     }
 
     #[test]

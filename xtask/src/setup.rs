@@ -375,8 +375,11 @@ mod tests {
         assert_eq!(install(&seen).status().unwrap().code(), Some(7));
         assert!(!policy.exists());
 
-        // Ctrl-C reaches every process of the group.
-        let mut running = install("sleep 30").process_group(0).spawn().unwrap();
+        // Ctrl-C reaches every process of the group. A shell in the background may ignore it, and so would its children.
+        let shell = install("sleep 30");
+        let mut running = Command::new("env");
+        running.arg("--default-signal=INT").arg(shell.get_program()).args(shell.get_args());
+        let mut running = running.process_group(0).spawn().unwrap();
         let began = Instant::now();
         while !policy.exists() && began.elapsed() < Duration::from_secs(10) {
             sleep(Duration::from_millis(10));

@@ -20,6 +20,9 @@ const ALONE: [&str; 1] = ["scenes_install::"];
 const SIMULATION: &str = "controller::simulation";
 const SIMULATION_TEST: [&str; 5] = ["test", "--workspace", "--lib", SIMULATION, "--"];
 
+/// The number of scenes at once. They mostly wait: 2 leave half of two cores idle.
+const SCENES: usize = 3;
+
 /// The number of rows in the table of survive.
 const ROWS: std::ops::RangeInclusive<u8> = 1..=18;
 
@@ -109,9 +112,9 @@ impl Part {
             Part::Kernel => ignored("kernel", 2, &[]),
             Part::Net => {
                 let others: Vec<&str> = ALONE.iter().flat_map(|scenes| ["--skip", scenes]).collect();
-                ignored("net", 2, &others).and(ignored("net", 1, &ALONE))
+                ignored("net", SCENES, &others).and(ignored("net", 1, &ALONE))
             }
-            Part::Store => ignored("store", 2, &[]),
+            Part::Store => ignored("store", SCENES, &[]),
             Part::Simulation => Ran::tests(command("cargo").args(SIMULATION_TEST).arg(colour())),
             Part::Kernels if alone => kernels(&options.which, kernels::Share::Everything),
             Part::Kernels => kernels(&kernels::COMMON.map(str::to_owned), kernels::Share::EachOnce),

@@ -18,6 +18,7 @@ mod confirmation;
 mod failback;
 mod input;
 mod job;
+mod listing;
 mod local;
 pub(in crate::controller) mod occurrences;
 mod operator_changes;

@@ -37,7 +37,7 @@ use self::store_session::StoreSession;
 use super::Unloaded;
 use super::core::{Core, Effect, Exit, Input, Now, Readings, Record, STORE_SESSION};
 use crate::config::Config;
-use crate::control::api::{Done as Nothing, ZoneFile};
+use crate::control::api::Done as Nothing;
 use crate::control::{Call, Refusal, RefusalKind};
 use crate::health::{Prober, Report};
 use crate::metrics::Recorder;
@@ -45,7 +45,6 @@ use crate::network::{Listener, Monitor};
 use crate::privileges;
 use crate::responder::{Responder, Sockets};
 use crate::store::client::Seen;
-use crate::zone::zone_file;
 
 /// The interval at which the core checks its clock.
 const PULSE: Duration = Duration::from_millis(100);
@@ -364,13 +363,12 @@ impl Shell {
                     reply.send(answer).ok();
                 }
             }
-            Effect::ReplyZone { call, zone } => {
+            Effect::ReplyListing { call, listing } => {
                 if let Some(reply) = self.calls.remove(&call) {
                     tokio::task::spawn_blocking(move || {
-                        let answer = serde_json::to_value(ZoneFile { text: zone_file(&zone) });
                         let failed =
                             |error: serde_json::Error| Refusal::new(RefusalKind::Failed, error.to_string());
-                        reply.send(answer.map_err(failed)).ok();
+                        reply.send(listing.to_json().map_err(failed)).ok();
                     });
                 }
             }

@@ -10,10 +10,11 @@ use super::Core;
 use super::changes::{Asker, What};
 use super::cluster_change::ClusterChange;
 use super::input::{CallId, Effect, Purpose, Readings};
+use super::listing::Listing;
 use super::query::query;
 use super::rates::Answered;
 use super::shared::Shared;
-use super::status::{Surroundings, node_entries, record_entries, service_entries, status};
+use super::status::{Surroundings, node_entries, service_entries, status};
 use crate::cluster::Node;
 use crate::config::Config;
 use crate::control::api::{Names, QueryAnswer, Stats, Status, StoreStatus};
@@ -43,7 +44,10 @@ impl Core {
             Command::AcceptStore => self.accept_store(call, false),
             Command::CompareStore => self.accept_store(call, true),
             Command::ZoneExport => match self.answered().map(|(_, zone)| zone) {
-                Ok(zone) => self.effects.push(Effect::ReplyZone { call, zone }),
+                Ok(zone) => {
+                    let listing = Listing::ZoneFile(zone);
+                    self.effects.push(Effect::ReplyListing { call, listing });
+                }
                 Err(refusal) => self.reply::<()>(call, Err(refusal)),
             },
             Command::NodeList => {
@@ -56,8 +60,8 @@ impl Core {
                 self.reply(call, services);
             }
             Command::RecordList => {
-                let records = record_entries(&self.health, &self.source);
-                self.reply(call, Ok(records));
+                let listing = Listing::records(Arc::clone(self.health.config()), &self.source);
+                self.effects.push(Effect::ReplyListing { call, listing });
             }
             Command::Reload { force } => {
                 self.change(Asker::Call(call), What::Reload { force, text: None });

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer_diff::{Changes, Reported};
 use super::job::{Job, Prepared};
+use super::listing::Listing;
 use crate::cluster::Family;
 use crate::config;
 use crate::config::Config;
@@ -137,8 +138,8 @@ pub(in crate::controller) enum Effect {
     AcceptStore,
     /// Answer a command.
     Reply { call: CallId, answer: Result<Value, Refusal> },
-    /// Answer a command with the zone file of this zone. A large zone takes too long for the core.
-    ReplyZone { call: CallId, zone: Arc<Zone> },
+    /// Answer a command with a listing. A large one takes too long for the core.
+    ReplyListing { call: CallId, listing: Listing },
     /// Report an occurrence to the log, the journal and the on-event command.
     Emit(Occurrence),
     /// Log a warning that is not an event.

@@ -9,7 +9,7 @@ use crate::cluster::{Node, Parts, Service};
 use crate::config::edit::{EditError, Edited};
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
-use crate::records::{RecordSet, Records};
+use crate::records::Records;
 use crate::store::documents::{Documents, Shared, split};
 
 /// The text that the configuration in force was read from, with the changes made to it since.
@@ -132,9 +132,9 @@ impl Source {
         !self.services.iter().any(same)
     }
 
-    /// Whether records are not in the file, or differ from those in the file.
-    pub(super) fn ephemeral_records(&self, set: &RecordSet) -> bool {
-        !self.records.at(&set.owner).contains(set)
+    /// Returns the file's static records; all others are ephemeral.
+    pub(super) fn filed_records(&self) -> &Arc<Records> {
+        &self.records
     }
 
     /// Proposes the whole file, or refuses it. Ephemeral changes are dropped.

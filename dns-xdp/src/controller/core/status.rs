@@ -1,4 +1,4 @@
-//! The answers to `status`, `node list`, `service list` and `record list`: the state for an operator.
+//! The answers to `status`, `node list` and `service list`: the state for an operator.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,14 +15,13 @@ use crate::cluster::{APEX, Admin, Family, Node, Parts, Service};
 use crate::config::Mode;
 use crate::control::api::{
     AddressStatus, FamilyStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus,
-    QuorumStatus, Rate, RecordEntry, ServiceEntry, ServiceStatus, Status, StoreStatus, UNPROBED,
+    QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus, UNPROBED,
 };
 use crate::datapath::{Attached, InterfaceState};
 use crate::failover::{Decision, Effective, LastResort};
 use crate::flood_limits::FloodLimits;
 use crate::intent::Local;
 use crate::network::AddressState;
-use crate::records::{self, RecordSet};
 use crate::repair_bound::repair_bound;
 use crate::zone::Zone;
 
@@ -287,19 +286,6 @@ pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Ve
         shared: source.documents().is_some(),
     };
     state.config().cluster.services.iter().map(entry).collect()
-}
-
-/// The answer to `record list`.
-pub(super) fn record_entries(state: &State, source: &Source) -> Vec<RecordEntry> {
-    let entry = |set: &RecordSet| RecordEntry {
-        name: records::relative(&set.owner, &state.config().zone.apex),
-        r#type: records::type_text(set.rtype),
-        ttl_seconds: set.ttl_seconds,
-        values: set.data.iter().map(records::presentation).collect(),
-        ephemeral: source.ephemeral_records(set),
-        shared: source.documents().is_some(),
-    };
-    state.config().records.iter().map(entry).collect()
 }
 
 fn answers(zone: &Zone, name: &str, apex: &Name) -> Vec<String> {

@@ -250,7 +250,7 @@ impl Server {
                     self.at_store.swaps.push((work, swap));
                     None
                 }
-                Effect::Reply { call, .. } | Effect::ReplyZone { call, .. } => {
+                Effect::Reply { call, .. } | Effect::ReplyListing { call, .. } => {
                     self.unanswered.remove(&call);
                     None
                 }
