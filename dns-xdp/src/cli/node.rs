@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use nix::unistd::{Uid, User};
 
 use super::columns::columns;
 use super::wait::Awaited;
 use super::{Format, change, completion, print, print_json};
-use crate::cluster::Admin;
+use crate::cluster::{Admin, Family};
+use crate::config::edit::NodeKeys;
 use crate::control::api::NodeEntry;
 use crate::control::{Client, Command};
 use crate::intent;
@@ -32,10 +34,25 @@ pub(super) enum Node {
     },
     /// Add a node
     #[command(after_help = "Example: dns-xdp node add node4 --ipv4 192.0.2.14 --ipv6 2001:db8::14")]
-    Add(Place),
-    /// Give a node other addresses
-    #[command(after_help = "Example: dns-xdp node set node4 --ipv4 192.0.2.24")]
-    Set(Place),
+    Add {
+        #[command(flatten)]
+        name: Name,
+        /// Its IPv4 address
+        #[arg(long, value_name = "A", required_unless_present = "ipv6")]
+        ipv4: Option<Ipv4Addr>,
+        /// Its IPv6 address
+        #[arg(long, value_name = "B")]
+        ipv6: Option<Ipv6Addr>,
+        #[command(flatten)]
+        roles: Roles,
+        #[command(flatten)]
+        keeping: Keeping,
+    },
+    /// Give a node other addresses, roles or backups
+    #[command(
+        after_help = "Example: dns-xdp node set node4 --ipv4 192.0.2.24 --weight 2 --backup node1,node2"
+    )]
+    Set(Set),
     /// Remove a node
     #[command(after_help = "Example: dns-xdp node remove node4 --wait")]
     Remove {
@@ -101,17 +118,64 @@ fn node_name(text: &str) -> Result<String, String> {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Place {
+#[command(group = clap::ArgGroup::new("changed").required(true).multiple(true).args([
+    "ipv4", "ipv6", "no_ipv4", "no_ipv6", "ns", "quorum", "apex", "probed", "weight", "backup"
+]))]
+pub(super) struct Set {
     #[command(flatten)]
     name: Name,
     /// Its IPv4 address
-    #[arg(long, value_name = "A", required_unless_present = "ipv6")]
+    #[arg(long, value_name = "A")]
     ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address
     #[arg(long, value_name = "B")]
     ipv6: Option<Ipv6Addr>,
+    /// Take its IPv4 address away
+    #[arg(long, conflicts_with_all = ["ipv4", "no_ipv6"])]
+    no_ipv4: bool,
+    /// Take its IPv6 address away
+    #[arg(long, conflicts_with = "ipv6")]
+    no_ipv6: bool,
+    #[command(flatten)]
+    roles: Roles,
     #[command(flatten)]
     keeping: Keeping,
+}
+
+/// Options as their keys in the file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Roles {
+    /// The name of its name server, relative to the zone; "" if it is not a name server
+    #[arg(long, value_name = "NAME")]
+    ns: Option<String>,
+    /// Whether it counts for the quorum
+    #[arg(long, value_name = "YES", value_parser = yes_or_no())]
+    quorum: Option<bool>,
+    /// Whether the zone's own name answers it
+    #[arg(long, value_name = "YES", value_parser = yes_or_no())]
+    apex: Option<bool>,
+    /// Whether it is probed; a node without probes counts as healthy
+    #[arg(long, value_name = "YES", value_parser = yes_or_no())]
+    probed: Option<bool>,
+    /// Its share of the names that it takes over, 1 to 100
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    weight: Option<u32>,
+    /// The nodes that take over its name, in order of preference; "" for none
+    #[arg(long, value_name = "NODE", value_delimiter = ',', add = completion::nodes())]
+    backup: Option<Vec<String>>,
+}
+
+fn yes_or_no() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
+}
+
+impl Roles {
+    fn into_keys(self, without: Vec<Family>) -> NodeKeys {
+        let Roles { ns, quorum, apex, probed, weight, backup } = self;
+        // An empty name stands for no backup.
+        let backup = backup.map(|names| names.into_iter().filter(|name| !name.is_empty()).collect());
+        NodeKeys { ns, quorum, apex, probed, weight, backup, without }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -185,11 +249,14 @@ impl Node {
     fn into_command(self, by: Option<String>) -> Command {
         match self {
             Node::List(_) | Node::Show { .. } => Command::NodeList,
-            Node::Add(Place { name: Name { name }, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
-                Command::NodeAdd { name, ipv4, ipv6, ephemeral }
+            Node::Add { name: Name { name }, ipv4, ipv6, roles, keeping: Keeping { ephemeral } } => {
+                Command::NodeAdd { name, ipv4, ipv6, keys: Box::new(roles.into_keys(Vec::new())), ephemeral }
             }
-            Node::Set(Place { name: Name { name }, ipv4, ipv6, keeping: Keeping { ephemeral } }) => {
-                Command::NodeSet { name, ipv4, ipv6, ephemeral }
+            Node::Set(Set { name: Name { name }, ipv4, ipv6, no_ipv4, no_ipv6, roles, keeping }) => {
+                let given = [(no_ipv4, Family::Ipv4), (no_ipv6, Family::Ipv6)];
+                let without = given.into_iter().filter_map(|(is_given, family)| is_given.then_some(family));
+                let keys = Box::new(roles.into_keys(without.collect()));
+                Command::NodeSet { name, ipv4, ipv6, keys, ephemeral: keeping.ephemeral }
             }
             Node::Remove { name: Name { name }, keeping: Keeping { ephemeral }, .. } => {
                 Command::NodeRemove { name, ephemeral }

@@ -1,7 +1,8 @@
 //! Changes the text of the configuration file, and keeps everything else in it, comments too.
 //!
-//! Nodes are here, services in `service`, static records in `record`. The functions take a text and return a text. The caller parses the new text
-//! before it writes it.
+//! Nodes are here and in `node_keys`, services in `service`, static records in `record`. The functions take a text and
+//! return a text. The caller parses the new text before it writes it.
+mod node_keys;
 mod record;
 pub(super) mod service;
 
@@ -9,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
+pub use node_keys::NodeKeys;
 pub use record::{
     Existing, RecordKeys, add_records, import_records, record_sections, remove_record, set_record,
 };
@@ -78,19 +80,23 @@ pub fn add_node(
     name: &str,
     ipv4: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
+    keys: &NodeKeys,
 ) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let addresses = given(ipv4, ipv6);
     if let Some(index) = position(nodes(&mut document)?, name) {
         let table = nodes(&mut document)?.get(index).expect("the position was just found");
-        if addresses.iter().all(|(key, address)| holds(table, key, *address)) {
+        if addresses.iter().all(|(key, address)| holds(table, key, *address)) && keys.are_in(table) {
             return Ok(unchanged(text, format!("node `{name}` is there already")));
         }
         return Err(EditError::Conflict(format!(
-            "node `{name}` is there with another address; use `dns-xdp node set {name}`"
+            "node `{name}` is there with another address or other keys; use `dns-xdp node set {name}`"
         )));
     }
-    let ns = append(&mut document, name, &addresses, NodeRole::Server)?;
+    let ns = append(&mut document, name, &addresses, NodeRole::Server)?.filter(|_| keys.ns.is_none());
+    if let Some(table) = nodes(&mut document)?.iter_mut().last() {
+        keys.write(table)?;
+    }
     let notes = ns.into_iter().map(|ns| format!("its name server is `{ns}`: the next name is taken"));
     Ok(Edited { text: document.to_string(), notes: notes.collect() })
 }
@@ -132,12 +138,13 @@ pub(super) fn append(
     Ok(ns)
 }
 
-/// Changes the addresses of a node. A family that is not given stays as it is.
+/// Changes the addresses and the keys of a node. What is not given stays as it is.
 pub fn set_node(
     text: &str,
     name: &str,
     ipv4: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
+    keys: &NodeKeys,
 ) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let nodes = nodes(&mut document)?;
@@ -145,9 +152,10 @@ pub fn set_node(
     let table = nodes.get_mut(index).expect("the position was just found");
     for (key, address) in given(ipv4, ipv6) {
         if !holds(table, key, address) {
-            replace_value(table, key, address.to_string());
+            set_value(table, key, Value::from(address.to_string()));
         }
     }
+    keys.write(table)?;
     Ok(Edited { text: document.to_string(), notes: Vec::new() })
 }
 
@@ -243,14 +251,25 @@ pub(super) fn holds(table: &Table, key: &str, address: IpAddr) -> bool {
     written.and_then(|text| text.parse().ok()) == Some(address)
 }
 
-pub(super) fn replace_value(table: &mut Table, key: &str, new: String) {
-    let Some(value) = table.get_mut(key).and_then(Item::as_value_mut) else {
-        table.insert(key, toml_edit::value(new));
-        return;
-    };
-    let decor = value.decor().clone();
-    *value = Value::from(new);
-    *value.decor_mut() = decor;
+/// Sets a key to a value, and keeps the comment beside the old one. An equal value stays as it is written.
+pub(super) fn set_value(table: &mut Table, key: &str, mut new: Value) {
+    if let Some(old) = table.get(key).and_then(Item::as_value) {
+        if plain(old) == plain(&new) {
+            return;
+        }
+        *new.decor_mut() = old.decor().clone();
+    }
+    table.insert(key, Item::Value(new));
+}
+
+/// Returns the text of a value without blanks, comments and other ways to write it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => Value::from(text.value().as_str()).to_string(),
+        Value::Integer(number) => number.value().to_string(),
+        Value::Array(array) => array.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.clone().decorated("", "").to_string(),
+    }
 }
 
 /// Returns the name of a node's name server, in lower case; `None`: the node is not a name server. `position`: the node's
@@ -377,7 +396,7 @@ listen = "off"
 
     fn add(text: &str, name: &str, last: u8) -> Result<Edited, EditError> {
         let (ipv4, ipv6) = addresses(last);
-        add_node(text, name, ipv4, ipv6)
+        add_node(text, name, ipv4, ipv6, &NodeKeys::default())
     }
 
     #[test]
@@ -400,21 +419,22 @@ listen = "off"
         let error = add(TEXT, "node2", 99).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "node `node2` is there with another address; use `dns-xdp node set node2`"
+            "node `node2` is there with another address or other keys; use `dns-xdp node set node2`"
         );
     }
 
     #[test]
     fn setting_an_address_keeps_the_comment_beside_it() {
         let (ipv4, ipv6) = addresses(99);
-        let edited = set_node(TEXT, "NODE1", ipv4, ipv6).unwrap();
-        assert_eq!(edited.text, TEXT.replace("192.0.2.11", "192.0.2.99"));
-        assert_eq!(set_node(&edited.text, "node1", ipv4, ipv6).unwrap().text, edited.text);
+        let set = |text: &str| set_node(text, "NODE1", ipv4, ipv6, &NodeKeys::default()).unwrap().text;
+        let edited = set(TEXT);
+        assert_eq!(edited, TEXT.replace("192.0.2.11", "192.0.2.99"));
+        assert_eq!(set(&edited), edited);
     }
 
     #[test]
     fn setting_an_unknown_node_names_the_nearest() {
-        let error = set_node(TEXT, "nod1", None, None).unwrap_err();
+        let error = set_node(TEXT, "nod1", None, None, &NodeKeys::default()).unwrap_err();
         assert_eq!(error.to_string(), "there is no node `nod1`; did you mean `node1`?");
     }
 

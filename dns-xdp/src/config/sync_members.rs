@@ -6,7 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use super::edit::{
     EditError, NodeRole, append, given, holds, name_of, name_server, nodes, nodes_of, parse, position,
-    remove_from, replace_value, tables_of, take_out,
+    remove_from, set_value, tables_of, take_out,
 };
 use super::{edit, spec};
 use crate::cluster::APEX;
@@ -138,7 +138,7 @@ fn set_addresses(table: &mut Table, place: &Place) {
     for (key, address) in addresses {
         match address {
             Some(address) if holds(table, key, address) => {}
-            Some(address) => replace_value(table, key, address.to_string()),
+            Some(address) => set_value(table, key, Value::from(address.to_string())),
             None => drop(table.remove(key)),
         }
     }

@@ -26,7 +26,7 @@ pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
 
 use crate::cluster::{Admin, AllDown, Order};
-use crate::config::edit::{EditError, RecordKeys, unknown_node};
+use crate::config::edit::{EditError, NodeKeys, RecordKeys, unknown_node};
 use crate::config::{ConfigError, nearest};
 
 /// A command on its way to the controller.
@@ -98,10 +98,13 @@ pub enum Command {
         ipv4: Option<Ipv4Addr>,
         /// See `ipv4`.
         ipv6: Option<Ipv6Addr>,
+        /// Its other keys; those that are not given have their defaults.
+        #[serde(default, skip_serializing_if = "NodeKeys::is_empty")]
+        keys: Box<NodeKeys>,
         /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },
-    /// Changes the addresses of a node.
+    /// Changes the addresses or the keys of a node.
     NodeSet {
         /// The name, relative to the zone.
         name: String,
@@ -109,6 +112,9 @@ pub enum Command {
         ipv4: Option<Ipv4Addr>,
         /// `None`: unchanged.
         ipv6: Option<Ipv6Addr>,
+        /// Its other keys; those that are not given stay as they are.
+        #[serde(default, skip_serializing_if = "NodeKeys::is_empty")]
+        keys: Box<NodeKeys>,
         /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
     },

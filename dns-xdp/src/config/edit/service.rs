@@ -1,7 +1,7 @@
 //! Changes the services in the text of a configuration, and leaves everything else in it as it is.
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-use super::{EditError, Edited, name_of, parse, position, remove_from, unchanged};
+use super::{EditError, Edited, name_of, parse, position, remove_from, set_value, unchanged};
 use crate::cluster::{AllDown, Order};
 use crate::config::nearest;
 
@@ -67,11 +67,11 @@ pub fn set_service(text: &str, name: &str, keys: &ServiceKeys) -> Result<Edited,
     let index = position(services, name).ok_or_else(|| unknown(services, name))?;
     let table = services.get_mut(index).expect("the position was just found");
     if !keys.nodes.is_empty() && !has_names(table, "nodes", &keys.nodes) {
-        replace(table, "nodes", Value::from(array(&keys.nodes)));
+        set_value(table, "nodes", Value::from(array(&keys.nodes)));
     }
     for (key, value) in keys.others() {
         match value {
-            Some(value) => replace(table, key, value),
+            Some(value) => set_value(table, key, value),
             None => drop(table.remove(key)),
         }
     }
@@ -158,14 +158,6 @@ fn array(nodes: &[String]) -> Array {
 /// Converts a count. No service has more members than an `i64` holds.
 fn integer(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Replaces a value, and keeps the comments beside it.
-fn replace(table: &mut Table, key: &str, mut new: Value) {
-    if let Some(old) = table.get(key).and_then(Item::as_value) {
-        *new.decor_mut() = old.decor().clone();
-    }
-    table.insert(key, Item::Value(new));
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::edit::{
-    EditError, Edited, Existing, RecordKeys, ServiceKeys, add_node, add_records, add_service, remove_node,
-    remove_record, remove_service, set_node, set_record, set_service,
+    EditError, Edited, Existing, NodeKeys, RecordKeys, ServiceKeys, add_node, add_records, add_service,
+    remove_node, remove_record, remove_service, set_node, set_record, set_service,
 };
 use crate::control::Command;
 
@@ -18,8 +18,8 @@ pub(super) enum ClusterChange {
 /// A change to one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NodeChange {
-    Add { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
-    Set { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr> },
+    Add { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>, keys: Box<NodeKeys> },
+    Set { name: String, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>, keys: Box<NodeKeys> },
     Remove { name: String },
 }
 
@@ -48,11 +48,11 @@ impl ClusterChange {
     pub(super) fn asked(command: Command) -> Result<(Self, bool), Command> {
         use ClusterChange::{Node, Record, Service};
         Ok(match command {
-            Command::NodeAdd { name, ipv4, ipv6, ephemeral } => {
-                (Node(NodeChange::Add { name, ipv4, ipv6 }), ephemeral)
+            Command::NodeAdd { name, ipv4, ipv6, keys, ephemeral } => {
+                (Node(NodeChange::Add { name, ipv4, ipv6, keys }), ephemeral)
             }
-            Command::NodeSet { name, ipv4, ipv6, ephemeral } => {
-                (Node(NodeChange::Set { name, ipv4, ipv6 }), ephemeral)
+            Command::NodeSet { name, ipv4, ipv6, keys, ephemeral } => {
+                (Node(NodeChange::Set { name, ipv4, ipv6, keys }), ephemeral)
             }
             Command::NodeRemove { name, ephemeral } => (Node(NodeChange::Remove { name }), ephemeral),
             Command::ServiceAdd { name, nodes, min_healthy, order, backup, all_down, ephemeral } => {
@@ -101,8 +101,12 @@ impl ClusterChange {
 
     pub(super) fn edit(&self, text: &str) -> Result<Edited, EditError> {
         match self {
-            ClusterChange::Node(NodeChange::Add { name, ipv4, ipv6 }) => add_node(text, name, *ipv4, *ipv6),
-            ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6 }) => set_node(text, name, *ipv4, *ipv6),
+            ClusterChange::Node(NodeChange::Add { name, ipv4, ipv6, keys }) => {
+                add_node(text, name, *ipv4, *ipv6, keys)
+            }
+            ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6, keys }) => {
+                set_node(text, name, *ipv4, *ipv6, keys)
+            }
             ClusterChange::Node(NodeChange::Remove { name }) => remove_node(text, name),
             ClusterChange::Service(ServiceChange::Add { name, keys }) => add_service(text, name, keys),
             ClusterChange::Service(ServiceChange::Set { name, keys }) => set_service(text, name, keys),

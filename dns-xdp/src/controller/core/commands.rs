@@ -271,7 +271,13 @@ mod tests {
         let lb = "[[node]]\nname = \"lb\"\nipv4 = \"192.0.2.99\"\nns = false\nquorum = false\n";
         let following = config(&format!("{TEXT}{lb}{store}"));
         let name = "Node1".to_owned();
-        let set = Command::NodeSet { name: name.clone(), ipv4: None, ipv6: None, ephemeral: false };
+        let set = Command::NodeSet {
+            name: name.clone(),
+            ipv4: None,
+            ipv6: None,
+            keys: Box::default(),
+            ephemeral: false,
+        };
         let message = followed_elsewhere(&following, &set).unwrap().message;
         assert!(message.contains(" /skydns/com/example/demo/node1 "), "{message}");
         assert_eq!(followed_elsewhere(&alone, &set), None);

@@ -324,7 +324,12 @@ mod tests {
 
     fn add(name: &str, last: u8) -> ClusterChange {
         let ipv4 = Some(Ipv4Addr::new(192, 0, 2, last));
-        ClusterChange::Node(NodeChange::Add { name: name.to_owned(), ipv4, ipv6: None })
+        ClusterChange::Node(NodeChange::Add {
+            name: name.to_owned(),
+            ipv4,
+            ipv6: None,
+            keys: Box::default(),
+        })
     }
 
     fn names(proposal: &Proposal) -> Vec<&str> {
@@ -358,7 +363,7 @@ mod tests {
     fn a_node_that_the_file_does_not_have_cannot_be_changed_there() {
         let added = source(TEXT).change(&config(TEXT), &add("node4", 14), None).unwrap().source;
         let (name, ipv4) = ("node4".to_owned(), Some([192, 0, 2, 44].into()));
-        let set = ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6: None });
+        let set = ClusterChange::Node(NodeChange::Set { name, ipv4, ipv6: None, keys: Box::default() });
         let refusal = added.change(&config(TEXT), &set, Some(TEXT)).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::Conflict);
         assert!(refusal.message.contains("repeat with --ephemeral"), "{refusal}");

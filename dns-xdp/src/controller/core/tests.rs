@@ -274,7 +274,7 @@ const NODE2: &str = "node2.demo.example.com.";
 
 fn add(name: &str, last: u8) -> Command {
     let ipv4 = Some([192, 0, 2, last].into());
-    Command::NodeAdd { name: name.to_owned(), ipv4, ipv6: None, ephemeral: false }
+    Command::NodeAdd { name: name.to_owned(), ipv4, ipv6: None, keys: Box::default(), ephemeral: false }
 }
 
 fn admin(node: &str, admin: Admin, for_ms: Option<u64>) -> Command {

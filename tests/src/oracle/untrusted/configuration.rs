@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use dns_xdp::config::edit::{add_node, remove_node, set_node};
+use dns_xdp::config::edit::{NodeKeys, add_node, remove_node, set_node};
 use dns_xdp::config::{Config, differences};
 use dns_xdp::failover;
 
@@ -61,13 +61,13 @@ fn changed(text: &str, config: &Config) -> Result<(), String> {
     if known(config) {
         return Ok(());
     }
-    let Ok(added) = add_node(text, NODE, Some(ADDRESS), None) else { return Ok(()) };
+    let Ok(added) = add_node(text, NODE, Some(ADDRESS), None, &NodeKeys::default()) else { return Ok(()) };
     // One more node may be too many, or its name server's name may be taken.
     let Ok(with) = Config::parse(&added.text, Path::new(PATH)) else { return Ok(()) };
     if !known(&with) || with.cluster.nodes.len() != config.cluster.nodes.len() + 1 {
         return Err(format!("the node is not in {}", added.text));
     }
-    let set = set_node(&added.text, NODE, Some(Ipv4Addr::new(203, 0, 113, 78)), None);
+    let set = set_node(&added.text, NODE, Some(Ipv4Addr::new(203, 0, 113, 78)), None, &NodeKeys::default());
     let set = set.map_err(|error| format!("{error} in {}", added.text))?;
     if let Ok(set) = Config::parse(&set.text, Path::new(PATH))
         && set.cluster.nodes.len() != with.cluster.nodes.len()

@@ -106,8 +106,8 @@ fn answer(command: &Command) -> Result<Value, Refusal> {
     assert_eq!(again, *command, "written and read it is another command");
     let invalid = |error: EditError| Refusal::new(RefusalKind::Invalid, error.to_string());
     let Edited { text, notes } = match command {
-        Command::NodeAdd { name, ipv4, ipv6, .. } => add_node(TEXT, name, *ipv4, *ipv6),
-        Command::NodeSet { name, ipv4, ipv6, .. } => set_node(TEXT, name, *ipv4, *ipv6),
+        Command::NodeAdd { name, ipv4, ipv6, keys, .. } => add_node(TEXT, name, *ipv4, *ipv6, keys),
+        Command::NodeSet { name, ipv4, ipv6, keys, .. } => set_node(TEXT, name, *ipv4, *ipv6, keys),
         Command::NodeRemove { name, .. } => remove_node(TEXT, name),
         _ => return Ok(json!(command)),
     }

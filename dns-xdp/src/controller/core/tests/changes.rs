@@ -330,6 +330,7 @@ fn a_change_whose_file_cannot_be_put_in_place_leaves_a_dead_node_out() {
         name: "node2".to_owned(),
         ipv4: Some("192.0.2.99".parse().unwrap()),
         ipv6: None,
+        keys: Box::default(),
         ephemeral: false,
     };
     let removed = Command::NodeRemove { name: "node2".to_owned(), ephemeral: false };
