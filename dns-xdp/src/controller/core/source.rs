@@ -324,12 +324,7 @@ mod tests {
 
     fn add(name: &str, last: u8) -> ClusterChange {
         let ipv4 = Some(Ipv4Addr::new(192, 0, 2, last));
-        ClusterChange::Node(NodeChange::Add {
-            name: name.to_owned(),
-            ipv4,
-            ipv6: None,
-            keys: Box::default(),
-        })
+        ClusterChange::Node(NodeChange::Add { name: name.to_owned(), ipv4, ipv6: None, keys: Box::default() })
     }
 
     fn names(proposal: &Proposal) -> Vec<&str> {
