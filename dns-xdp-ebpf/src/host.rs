@@ -29,6 +29,8 @@ pub trait Host {
     /// Whether cookies and limits are part of the path. Without them a zone's [`FloodPolicy`] limits only the queries
     /// that are passed up. The rest of the policy then costs neither instructions nor verification.
     const GUARDED: bool;
+    /// Whether wildcards are part of the path. Without them the queries that a wildcard may answer go up.
+    const WILDCARDS: bool;
 
     /// Returns the served UDP port, in network order.
     fn port(&self) -> u16;

@@ -72,33 +72,47 @@ mod hook {
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp(ctx: XdpContext) -> u32 {
-        answer::<false, false>(&ctx)
+        answer::<false, false, false>(&ctx)
     }
 
     /// As [`dns_xdp`], with cookies and limits.
     #[xdp]
     #[inline(always)]
     pub(crate) fn dns_xdp_guarded(ctx: XdpContext) -> u32 {
-        answer::<true, false>(&ctx)
+        answer::<true, false, false>(&ctx)
+    }
+
+    /// As [`dns_xdp`], with wildcards.
+    #[xdp]
+    #[inline(always)]
+    pub(crate) fn dns_xdp_wild(ctx: XdpContext) -> u32 {
+        answer::<false, true, false>(&ctx)
     }
 
     /// As [`dns_xdp`], for frames that may lie in several pieces.
     #[xdp(frags)]
     #[inline(always)]
     pub(crate) fn dns_xdp_frags(ctx: XdpContext) -> u32 {
-        answer::<false, true>(&ctx)
+        answer::<false, false, true>(&ctx)
     }
 
     /// As [`dns_xdp_guarded`], for frames that may lie in several pieces.
     #[xdp(frags)]
     #[inline(always)]
     pub(crate) fn dns_xdp_guarded_frags(ctx: XdpContext) -> u32 {
-        answer::<true, true>(&ctx)
+        answer::<true, false, true>(&ctx)
+    }
+
+    /// As [`dns_xdp_wild`], for frames that may lie in several pieces.
+    #[xdp(frags)]
+    #[inline(always)]
+    pub(crate) fn dns_xdp_wild_frags(ctx: XdpContext) -> u32 {
+        answer::<false, true, true>(&ctx)
     }
 
     #[inline(always)]
-    fn answer<const GUARDED: bool, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-        let outcome = respond(&mut Context::<FRAGS>(ctx.ctx), &Kernel::<GUARDED>);
+    fn answer<const GUARDED: bool, const WILDCARDS: bool, const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+        let outcome = respond(&mut Context::<FRAGS>(ctx.ctx), &Kernel::<GUARDED, WILDCARDS>);
         let action = match outcome.action() {
             Action::Transmit => xdp_action::XDP_TX,
             Action::Pass => xdp_action::XDP_PASS,
@@ -276,10 +290,11 @@ mod hook {
     }
 
     /// The maps and the clocks.
-    struct Kernel<const GUARDED: bool>;
+    struct Kernel<const GUARDED: bool, const WILDCARDS: bool>;
 
-    impl<const GUARDED: bool> Host for Kernel<GUARDED> {
+    impl<const GUARDED: bool, const WILDCARDS: bool> Host for Kernel<GUARDED, WILDCARDS> {
         const GUARDED: bool = GUARDED;
+        const WILDCARDS: bool = WILDCARDS;
 
         #[inline(always)]
         fn port(&self) -> u16 {

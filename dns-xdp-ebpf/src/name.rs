@@ -7,7 +7,7 @@ use crate::frame::{Cursor, Field, Frame, Region};
 use crate::message::TYPE_CLASS_LENGTH;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::table::{ENTRY_WORDS, NAME_MAX, NAME_WORDS, NameEntry, NameOverflow, NameWords, mix_name};
-use crate::verifier::widen_offset;
+use crate::verifier::{widen, widen_offset};
 
 /// A name in a frame. Its octets are read as little-endian words of 8: the first octet is the lowest.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +40,30 @@ impl Name {
     /// Reads up to the first zero octet.
     #[inline(always)]
     pub fn read(frame: Frame<'_>, from: usize, message_end: usize, seed: u64) -> Result<Self, Outcome> {
+        Self::read_words(frame, frame.fixed_cursor(from), from, message_end, seed)
+    }
+
+    /// Reads the name above: this name without its first label. `None`: this is the root, or the label is none.
+    #[inline(always)]
+    pub fn above(&self, frame: Frame<'_>, message_end: usize, seed: u64) -> Option<Self> {
+        let label: Region<'_, 1> = frame.fixed(self.from)?;
+        let label = label.read(OCTET);
+        if label == 0 || label > LABEL_MAX {
+            return None;
+        }
+        let from = self.from + widen_offset(1 + usize::from(label), self.hash);
+        Self::read_words(frame, frame.cursor(from), from, message_end, seed).ok()
+    }
+
+    #[inline(always)]
+    fn read_words(
+        frame: Frame<'_>,
+        mut words: Cursor<'_>,
+        from: usize,
+        message_end: usize,
+        seed: u64,
+    ) -> Result<Self, Outcome> {
         let mut hash = seed;
-        let mut words = frame.fixed_cursor(from);
         let mut whole = 0;
         let (word, zeros) = 'last: {
             // Unrolled to the length of the name's part in an entry.
@@ -90,13 +112,38 @@ impl Name {
         entry: &NameEntry,
         overflow: impl Fn() -> Option<&'t NameOverflow>,
     ) -> Option<Sum> {
-        let mut comparison = Comparison::new(frame.fixed_cursor(self.from), self.whole, self.last);
+        let lowered = self.compare(frame.fixed_cursor(self.from), entry, overflow)?;
+        Some(Sum::from_folded(entry.name_sum).take_away(lowered))
+    }
+
+    /// Whether this is the entry's name without regard to case. `overflow` is as in [`Name::sum_if_equal`].
+    #[inline(always)]
+    pub fn is<'t>(
+        &self,
+        frame: Frame<'_>,
+        entry: &NameEntry,
+        overflow: impl Fn() -> Option<&'t NameOverflow>,
+    ) -> bool {
+        let same = self.compare(frame.cursor(self.from), entry, overflow).is_some();
+        // The verifier follows the rest once for each result, and not once for each word that differs.
+        widen(same.into(), self.hash) != 0
+    }
+
+    /// If the octets are the entry's name without regard to case, returns the sum of what lower-casing adds to them.
+    #[inline(always)]
+    fn compare<'t>(
+        &self,
+        octets: Cursor<'_>,
+        entry: &NameEntry,
+        overflow: impl Fn() -> Option<&'t NameOverflow>,
+    ) -> Option<Sum> {
+        let mut comparison = Comparison::new(octets, self.whole, self.last);
         let same = self.length == usize::from(entry.length)
             && match comparison.run(&entry.name) {
                 Some(same) => same,
                 None => comparison.run(&overflow()?.name)?,
             };
-        same.then(|| Sum::from_folded(entry.name_sum).take_away(comparison.lowered))
+        same.then_some(comparison.lowered)
     }
 
     /// Returns the sum of the name as it came, for a name without an entry.

@@ -1,8 +1,10 @@
 //! The path of a query, and the only control flow. One part reads and refuses; the other writes the answer.
 use crate::cookie::CookieKeys;
 use crate::edns::{Edns, OPT_LENGTH};
+use crate::frame::Frame;
 use crate::host::{Host, Packet};
 use crate::link::{Link, Version};
+use crate::name::Name;
 use crate::outcome::{OrRefuse, Outcome};
 use crate::question::{Header, Question, qtype};
 use crate::reply::{Members, Rcode, Records, Reply};
@@ -89,20 +91,28 @@ fn read<'h, P: Packet, H: Host>(
     let edns = edns.merge_verifier_states::<H>(question.type_class.into());
     let slot = head.slot(question.name.hash);
     let entry = host.entry(slot).or_refuse(Outcome::NoZone)?;
-    let (records, name_sum) = match question.name.sum_if_equal(frame(), entry, || host.overflow(slot)) {
-        Some(sum) => {
-            let turn = || {
-                let (port, address) = (datagram.source_port(frame())?, datagram.source(frame())?);
-                Some(turn(u16::from_be(header.id), port, address))
-            };
-            (entry_records(host, head, entry, slot, question.qtype, turn)?, sum)
-        }
-        None => {
-            // The sum comes first; otherwise the verifier follows it once for each way through the labels.
-            let sum = question.name.sum(frame()).or_refuse(Outcome::Name)?;
-            question.name.below(frame(), &head.apex, usize::from(head.apex_length))?;
-            (negative(head, Rcode::NxDomain, head.misses_go_up != 0)?, sum)
-        }
+    let (records, name_sum) = 'found: {
+        let (entry, slot, sum) = match question.name.sum_if_equal(frame(), entry, || host.overflow(slot)) {
+            Some(sum) => (entry, slot, sum),
+            None => {
+                // The sum comes first; otherwise the verifier follows it once for each way through the labels.
+                let sum = question.name.sum(frame()).or_refuse(Outcome::Name)?;
+                let source = source(host, head, frame, &question.name, datagram.end);
+                if let Source::Wildcard(entry, slot) = source {
+                    (entry, slot, sum)
+                } else {
+                    // A name whose source is known needs no check. With it, the verifier follows the rest once.
+                    question.name.below(frame(), &head.apex, usize::from(head.apex_length))?;
+                    let goes_up = matches!(source, Source::Unknown);
+                    break 'found (negative(head, Rcode::NxDomain, goes_up)?, sum);
+                }
+            }
+        };
+        let turn = || {
+            let (port, address) = (datagram.source_port(frame())?, datagram.source(frame())?);
+            Some(turn(u16::from_be(header.id), port, address))
+        };
+        (entry_records(host, head, entry, slot, question.qtype, turn)?, sum)
     };
     let reply = Reply { datagram, header, question, name_sum, edns, records }.fitted();
     if !H::GUARDED || head.flood_policy.answers.interval == 0 || edns.cookie_valid {
@@ -113,6 +123,47 @@ fn read<'h, P: Packet, H: Host>(
         return Ok(Reply { records: reply.records.truncated(Outcome::Slipped), ..reply });
     }
     Ok(reply)
+}
+
+/// The source of the answer about a name that the table does not have (RFC 4592, section 3.3.1).
+#[derive(Debug, Clone, Copy)]
+enum Source<'h> {
+    /// This wildcard and its slot.
+    Wildcard(&'h NameEntry, u32),
+    /// No name: the name above exists and has no wildcard, so this one does not exist.
+    None,
+    /// The program does not know.
+    Unknown,
+}
+
+/// Returns the source of the answer about a name that the table does not have. Goes up by one label: if that name does
+/// not exist either, the source is unknown.
+#[inline(always)]
+fn source<'h, 'f, H: Host>(
+    host: &'h H,
+    head: &ZoneHeader,
+    frame: impl Fn() -> Frame<'f>,
+    name: &Name,
+    message_end: usize,
+) -> Source<'h> {
+    if head.has_wildcard == 0 {
+        return Source::None;
+    }
+    if !H::WILDCARDS {
+        return Source::Unknown;
+    }
+    let Some(above) = name.above(frame(), message_end, head.seed) else { return Source::Unknown };
+    let slot = head.slot(above.hash);
+    let Some(entry) = host.entry(slot) else { return Source::Unknown };
+    if !above.is(frame(), entry, || host.overflow(slot)) {
+        return Source::Unknown;
+    }
+    if entry.flags & NameEntry::ABOVE_WILDCARD == 0 {
+        return Source::None;
+    }
+    let Some(overflow) = host.overflow(slot) else { return Source::Unknown };
+    let slot = head.bank_start + overflow.wildcard;
+    host.entry(slot).map_or(Source::Unknown, |entry| Source::Wildcard(entry, slot))
 }
 
 /// Applies the limit on answers. Returns whether the answer slips (goes out truncated); refuses it as

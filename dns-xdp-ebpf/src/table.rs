@@ -19,7 +19,7 @@ use crate::checksum::Sum;
 use crate::verifier::element;
 
 /// Version of every layout in this module. Pinned maps carry it in their names.
-pub const LAYOUT: u32 = 9;
+pub const LAYOUT: u32 = 10;
 
 /// The zone's head: an array of maps whose one inner map holds one [`ZoneHeader`]. Userspace publishes a zone by
 /// replacing the inner map. That is one pointer, so each packet sees the old zone or the new one.
@@ -90,7 +90,7 @@ pub type NameWords = [u64; NAME_WORDS];
 pub struct NameEntry {
     /// Octets of the name with its final zero; 0: the slot is empty.
     pub length: u8,
-    /// [`NameEntry::RESERVED`], [`NameEntry::ROTATE`].
+    /// [`NameEntry::RESERVED`], [`NameEntry::ROTATE`], [`NameEntry::ABOVE_WILDCARD`].
     pub flags: u8,
     /// Addresses in an answer of type A.
     pub ipv4_count: u8,
@@ -127,7 +127,9 @@ pub struct NameOverflow {
     pub ipv4: [u32; ADDRESSES_MAX],
     /// The words of the name that follow the words in the entry.
     pub name: [u64; NAME_WORDS - ENTRY_WORDS],
-    _padding: [u64; 5],
+    /// The slot of the name's wildcard, counted from [`ZoneHeader::bank_start`]; only with [`NameEntry::ABOVE_WILDCARD`].
+    pub wildcard: u32,
+    _padding: [u32; 9],
 }
 
 impl NameEntry {
@@ -135,6 +137,8 @@ impl NameEntry {
     pub const RESERVED: u8 = 1;
     /// Flag: answers begin with another member for each query, see [`turn`].
     pub const ROTATE: u8 = 2;
+    /// Flag: the zone has a wildcard directly below the name (RFC 4592).
+    pub const ABOVE_WILDCARD: u8 = 4;
     /// An empty slot.
     pub const EMPTY: NameEntry = NameEntry {
         length: 0,
@@ -158,7 +162,8 @@ impl NameOverflow {
         ipv6: [[0; 2]; ADDRESSES_MAX],
         ipv4: [0; ADDRESSES_MAX],
         name: [0; NAME_WORDS - ENTRY_WORDS],
-        _padding: [0; 5],
+        wildcard: 0,
+        _padding: [0; 9],
     };
 }
 
@@ -319,8 +324,9 @@ pub struct ZoneHeader {
     pub soa_length: u16,
     /// Folded sum of the SOA record.
     pub soa_sum: u16,
-    /// Whether queries for names that are not in the table go up, because the zone has a wildcard; 0: they do not.
-    pub misses_go_up: u16,
+    /// Whether the zone has a wildcard; 0: it has none. With one, queries for names that are not in the table go up,
+    /// unless the program knows the closest encloser (RFC 4592, section 3.3.1).
+    pub has_wildcard: u16,
     /// The protection against floods.
     pub flood_policy: FloodPolicy,
     /// The apex.
@@ -359,7 +365,7 @@ impl ZoneHeader {
             apex_length: u16::from(apex_length),
             soa_length: soa.len() as u16,
             soa_sum: Sum::ZERO.add_bytes(soa).fold(),
-            misses_go_up: 0,
+            has_wildcard: 0,
             flood_policy: FloodPolicy::NONE,
             apex: *apex,
             soa: words,
@@ -563,9 +569,9 @@ macro_rules! bytes {
 bytes!(NameEntry, it =>
     [it.length, it.flags, it.ipv4_count, it.ipv6_count], [it.ttl, it.ipv4], [it.name_sum, it.types.bits()], it.name);
 bytes!(NameOverflow, it =>
-    [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name);
+    [it.ipv4_members, it.ipv6_members], [it.chunks], it.ipv6.as_flattened().iter().copied(), it.ipv4, it.name, [it.wildcard]);
 bytes!(ZoneHeader, it =>
-    [it.seed], [it.bank_start, it.bank_slots, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it.misses_go_up],
+    [it.seed], [it.bank_start, it.bank_slots, it.chunks, it._reserved_too], [it.apex_length, it.soa_length, it.soa_sum, it.has_wildcard],
     [it.flood_policy.answers.interval, it.flood_policy.answers.tolerance, it.flood_policy.fallback.interval, it.flood_policy.fallback.tolerance],
     [it.flood_policy.fallback_penalty, it.flood_policy.fallback_share],
     [it.flood_policy.slip, it.flood_policy.cookie_option], [it.flood_policy.secret_count], it.flood_policy.secrets.iter().flat_map(|secret| secret.0), it.flood_policy.masks,

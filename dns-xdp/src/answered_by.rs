@@ -3,6 +3,7 @@ use dns_xdp_ebpf::question::qtype::{META_FIRST, META_LAST};
 use dns_xdp_ebpf::table::{ADDRESSES_MAX, SOA_MAX};
 use hickory_proto::rr::{Name, RecordType};
 
+use crate::datapath::ProgramFeatures;
 use crate::zone::{Addresses, Zone};
 
 /// The part that answers.
@@ -38,13 +39,19 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
         }
         _ => {}
     }
-    if zone.records().alias(qname).is_some() {
+    if zone.has_wildcard() && zone.addresses(qname).is_none() {
+        if !ProgramFeatures::of(zone).wildcards {
+            return AnsweredBy::Responder("with cookies or limits the program knows no wildcards");
+        }
+        if zone.addresses(&qname.base_name()).is_none() {
+            return AnsweredBy::Responder("the program knows a wildcard only where the name above exists");
+        }
+    }
+    let source = zone.source_name(qname).unwrap_or(qname);
+    if zone.records().alias(source).is_some() {
         return AnsweredBy::Responder("the program follows no alias");
     }
-    if zone.has_wildcard() && zone.addresses(qname).is_none() {
-        return AnsweredBy::Responder("the program knows no wildcards");
-    }
-    match zone.addresses(qname) {
+    match zone.addresses(source) {
         Some(addresses) if addresses.refused => AnsweredBy::Responder("the program refuses nothing"),
         Some(addresses) if addresses.nodata_ttl_seconds.is_some() => {
             AnsweredBy::Responder("the name lacks a family of addresses while it is failed over")
@@ -54,7 +61,7 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
         {
             AnsweredBy::Responder("the name has more addresses than the program answers")
         }
-        addresses if is_negative(addresses, qtype) && zone.records().types(qname).may_have(qtype.into()) => {
+        addresses if is_negative(addresses, qtype) && zone.records().types(source).may_have(qtype.into()) => {
             AnsweredBy::Responder("the program does not have the records of this type")
         }
         addresses if zone.soa_octets() > SOA_MAX && is_negative(addresses, qtype) => {

@@ -51,7 +51,7 @@ pub use pins::{PinnedMaps, Removal};
 pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{LOOPBACK, Size, Unattached, places};
-pub use variant::Variant;
+pub use variant::{ProgramFeatures, Variant};
 
 use device::Device;
 use log_task::LogTask;
@@ -122,8 +122,8 @@ struct Kernel {
     version: KernelVersion,
     /// The parameters that the program was loaded with.
     config: Config,
-    /// Whether the variants in use have cookies and limits.
-    guarded: bool,
+    /// The features of the variants in use.
+    features: ProgramFeatures,
     devices: Vec<Device>,
     /// The served addresses that were published last.
     local_addresses: Option<Vec<Local>>,
@@ -223,10 +223,8 @@ impl Datapath {
     /// loaded. The old zone stays.
     pub fn stage(&mut self, zone: &Zone) -> Result<Option<Staged>, Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(None) };
-        // The variant comes before the zone. For a zone without cookies and limits both variants answer alike.
-        if is_guarded(zone.flood_policy()) {
-            kernel.set_guarded(true)?;
-        }
+        // The variant comes before the zone. For the zone before, it answers like the smaller variant.
+        kernel.set_features(kernel.features.and(ProgramFeatures::of(zone)))?;
         kernel.maps.stage(zone).map(Some)
     }
 
@@ -248,7 +246,7 @@ impl Datapath {
     /// A map cannot be written, or a program cannot be loaded. The next zone can still be published.
     pub fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        kernel.set_guarded(is_guarded(zone.flood_policy()))?;
+        kernel.set_features(ProgramFeatures::of(zone))?;
         kernel.maps.prefill_standby(zone)
     }
 
@@ -390,11 +388,6 @@ pub fn capacity(xdp: &config::Xdp, names: usize) -> u32 {
     }
 }
 
-/// Whether a zone needs a variant with cookies and limits.
-fn is_guarded(flood_policy: &table::FloodPolicy) -> bool {
-    flood_policy.answers.interval != 0 || flood_policy.secret_count != 0
-}
-
 impl Drop for Kernel {
     /// Removes this daemon's pins if the daemon fails before it has attached. Leaves a predecessor's pins as they were.
     fn drop(&mut self) {
@@ -425,8 +418,8 @@ impl Kernel {
 
     fn load_pinned(config: &Config, version: KernelVersion, pins: &Pins) -> Result<Self, Error> {
         let (mut object, adopted) = Self::object(config, pins)?;
-        let guarded = config.flood_limits.takes_guarded_program();
-        program::load(&mut object, Variant { guarded, frags: false })?;
+        let features = ProgramFeatures::of_config(config);
+        program::load(&mut object, Variant { features, frags: false })?;
         let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()), adopted)?;
         let samples = Samples::take(&mut object)?;
         let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
@@ -441,7 +434,7 @@ impl Kernel {
             mode: config.xdp.mode,
             version,
             config: config.clone(),
-            guarded,
+            features,
             devices: Vec::new(),
             local_addresses: None,
             transmit: TransmitWatch::default(),
@@ -494,16 +487,15 @@ impl Kernel {
         Ok(counters)
     }
 
-    /// Switches every device to the variant with cookies and limits, or to the variant without them. After an error no
-    /// device is switched.
-    fn set_guarded(&mut self, guarded: bool) -> Result<(), Error> {
-        if self.guarded == guarded && self.devices.iter().all(|device| device.has_guarded(guarded)) {
+    /// Switches every device to the variant with these features. After an error no device is switched.
+    fn set_features(&mut self, features: ProgramFeatures) -> Result<(), Error> {
+        if self.features == features && self.devices.iter().all(|device| device.has(features)) {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.guarded, guarded);
+        let before = std::mem::replace(&mut self.features, features);
         let switched = self.switch_devices();
         if switched.is_err() {
-            self.guarded = before;
+            self.features = before;
             if let Err(error) = self.switch_devices() {
                 tracing::warn!("not every interface has the program that it had before: {error}");
             }
@@ -514,9 +506,9 @@ impl Kernel {
 
     /// Swaps in the wanted variant on every device that runs a different variant.
     fn switch_devices(&mut self) -> Result<(), Error> {
-        let guarded = self.guarded;
+        let features = self.features;
         let mut devices = std::mem::take(&mut self.devices);
-        let mut others = devices.iter_mut().filter(|device| !device.has_guarded(guarded));
+        let mut others = devices.iter_mut().filter(|device| !device.has(features));
         let switched = others.try_for_each(|device| device.switch(&mut self.source()));
         self.devices = devices;
         switched
@@ -544,7 +536,7 @@ impl Kernel {
     fn pin_program(&mut self) -> Result<(), Error> {
         let pin = self.pins.program();
         pins::remove(&pin);
-        let variant = Variant { guarded: self.guarded, frags: false };
+        let variant = Variant { features: self.features, frags: false };
         let pinned = program::load(&mut self.object, variant)?.pin(&pin);
         pinned.map_err(|error| Error::pinning(&pin, error))
     }

@@ -181,6 +181,7 @@ impl Zone {
     fn add_above(&mut self, name: &Name) {
         let mut above = name.base_name();
         while self.apex.zone_of(&above) && above != self.apex {
+            self.has_wildcard |= is_wildcard(&above);
             self.names.entry(above.clone()).or_default();
             above = above.base_name();
         }

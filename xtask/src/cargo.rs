@@ -12,8 +12,12 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a member of the workspace")
 }
 
-/// What the names of the variables begin with that `cargo run` sets about the package it runs.
-const ABOUT_THE_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+/// Builds everything that the tests use. Without `--tests` some crates have fewer features, so a command that names
+/// single binaries builds these crates, and all above them, once more.
+pub(crate) const BUILD_FOR_TESTS: [&str; 4] = ["build", "--workspace", "--bins", "--tests"];
+
+/// What the names of the variables begin with that `cargo run` and `cargo test` set about the package they run.
+const ABOUT_THE_PACKAGE: [&str; 3] = ["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"];
 
 /// A command whose PATH includes the programs of `cargo install`, whatever the caller's PATH is.
 pub(crate) fn command(program: &str) -> Command {
@@ -65,7 +69,10 @@ pub(crate) fn built_quickly(binary: &str) -> Result<Command> {
 }
 
 /// A command for a binary in this directory of the target directory.
-fn program(profile: &str, binary: &str) -> Result<Command> {
+///
+/// # Errors
+/// The directory cannot be told.
+pub(crate) fn program(profile: &str, binary: &str) -> Result<Command> {
     let this = env::current_exe().context("cannot tell where xtask is")?;
     let target = this.ancestors().nth(2).context("xtask is not in a target directory")?;
     let path = target.join(profile).join(binary);

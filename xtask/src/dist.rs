@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{cargo, command, root, run};
+use crate::cargo::{BUILD_FOR_TESTS, cargo, command, root, run};
 use crate::{notices, setup};
 
 /// The installed file name of the completion for each shell.
@@ -31,7 +31,10 @@ const FILES: [&str; 9] = [
 /// Something cannot be built.
 pub(crate) fn run_in(profile: &str) -> Result<()> {
     setup::packaging()?;
-    cargo(&["build", "--quiet", "--profile", profile, "--workspace", "--bin", "dns-xdp", "--bin", "manual"])?;
+    // In the tests' profile everything is built already.
+    let what = ["build", "--workspace", "--bin", "dns-xdp", "--bin", "manual"];
+    let what = if profile == "dev" { BUILD_FOR_TESTS.as_slice() } else { &what };
+    cargo(&[what, &["--quiet", "--profile", profile]].concat())?;
     let target = target()?;
     let built = target.join(if profile == "dev" { "debug" } else { profile });
     let dist = root().join("target/dist");

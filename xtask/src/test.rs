@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 
-use crate::cargo::{built, cargo, command, run_reading};
+use crate::cargo::{BUILD_FOR_TESTS, built, cargo, command, program, run_reading};
 use crate::count::Counts;
 use crate::{kernels, setup};
 
@@ -118,13 +118,12 @@ impl Part {
             Part::Simulation => Ran::tests(command("cargo").args(SIMULATION_TEST).arg(colour())),
             Part::Kernels if alone => kernels(&options.which, kernels::Share::Everything),
             Part::Kernels => kernels(&kernels::COMMON.map(str::to_owned), kernels::Share::EachOnce),
-            Part::Survive if options.long => match built("survive") {
-                Ok(mut survive) => Ran::tests(survive.args(options.survive())),
-                Err(error) => Ran::not_run(error),
-            },
             Part::Survive => {
-                let run = ["run", "--quiet", "--package", "dns-xdp-tests", "--bin", "survive", "--"];
-                Ran::tests(command("cargo").args(run).args(options.survive()))
+                let survive = if options.long { built("survive") } else { program("debug", "survive") };
+                match survive {
+                    Ok(mut survive) => Ran::tests(survive.args(options.survive())),
+                    Err(error) => Ran::not_run(error),
+                }
             }
         }
     }
@@ -198,7 +197,7 @@ fn build(part: Option<Part>) -> Result<()> {
         Some(Part::Kernels) => {
             cargo(&["build", "--workspace", "--bin", "dns-xdp", "--bin", "guest", "--bin", "database"])
         }
-        _ => cargo(&["build", "--workspace", "--bins", "--tests"]),
+        _ => cargo(&BUILD_FOR_TESTS),
     }
 }
 

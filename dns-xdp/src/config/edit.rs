@@ -54,12 +54,40 @@ pub enum EditError {
         /// The type asked for.
         rtype: String,
     },
+    /// The records of that name and type have other data.
+    #[error("the record `{name} {rtype}` has no such value; `dns-xdp record list` shows its values")]
+    UnknownData {
+        /// The name asked for.
+        name: String,
+        /// The type asked for.
+        rtype: String,
+    },
     /// The change contradicts the file.
     #[error("{0}")]
     Conflict(String),
     /// The text is not TOML.
     #[error("the configuration file is not valid TOML: {0}; correct it and run `dns-xdp check`")]
     Malformed(String),
+}
+
+impl EditError {
+    /// Whether what is to be changed is not there.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            EditError::UnknownNode { .. }
+            | EditError::UnknownService { .. }
+            | EditError::UnknownRecord { .. }
+            | EditError::UnknownData { .. } => true,
+            EditError::Conflict(_) | EditError::Malformed(_) => false,
+        }
+    }
+}
+
+impl Edited {
+    /// Returns a text that stays as it is.
+    pub fn unchanged(text: &str) -> Edited {
+        Edited { text: text.to_owned(), notes: Vec::new() }
+    }
 }
 
 /// Returns the message about a name that no node has.
@@ -160,13 +188,11 @@ pub fn set_node(
 }
 
 /// Removes a node and every mention of it. The other nodes keep the names of their name servers, because the parent
-/// zone has those names. Removing a node that is not there changes nothing.
+/// zone has those names.
 pub fn remove_node(text: &str, name: &str) -> Result<Edited, EditError> {
     let mut document = parse(text)?;
     let nodes = nodes(&mut document)?;
-    let Some(index) = position(nodes, name) else {
-        return Ok(unchanged(text, unknown(nodes, name).to_string()));
-    };
+    let index = position(nodes, name).ok_or_else(|| unknown(nodes, name))?;
     if nodes.len() == 1 {
         return Err(EditError::Conflict(format!("`{name}` is the only node; add another first")));
     }
@@ -500,8 +526,8 @@ listen = "off"
     }
 
     #[test]
-    fn removing_an_unknown_node_does_nothing_and_says_so() {
-        let edited = remove_node(TEXT, "nod3").unwrap();
-        assert_eq!(edited, unchanged(TEXT, "there is no node `nod3`; did you mean `node3`?".to_owned()));
+    fn removing_an_unknown_node_is_refused() {
+        let error = remove_node(TEXT, "nod3").unwrap_err();
+        assert_eq!(error.to_string(), "there is no node `nod3`; did you mean `node3`?");
     }
 }

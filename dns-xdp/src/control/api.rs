@@ -316,11 +316,9 @@ impl fmt::Display for Refusal {
 impl From<EditError> for Refusal {
     fn from(error: EditError) -> Self {
         let kind = match error {
-            EditError::UnknownNode { .. }
-            | EditError::UnknownService { .. }
-            | EditError::UnknownRecord { .. } => RefusalKind::NotFound,
             EditError::Conflict(_) => RefusalKind::Conflict,
             EditError::Malformed(_) => RefusalKind::Invalid,
+            _ => RefusalKind::NotFound,
         };
         Refusal::new(kind, error.to_string())
     }

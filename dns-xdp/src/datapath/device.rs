@@ -12,7 +12,7 @@ use super::kernel_version::KernelVersion;
 use super::ladder::{Facts, MTU_USUAL, RETRY, Refusal, Rung, rungs};
 use super::pins::{self, Pins};
 use super::program::{self, errno, is_want, root_cause};
-use super::variant::Variant;
+use super::variant::{ProgramFeatures, Variant};
 use super::{Attached, Error};
 use crate::config::Mode;
 use crate::network::{Link, Network};
@@ -26,8 +26,8 @@ pub(super) struct Source<'a> {
     pub(super) object: &'a mut Ebpf,
     pub(super) pins: &'a Pins,
     pub(super) mode: Mode,
-    /// Whether the programs have cookies and limits.
-    pub(super) guarded: bool,
+    /// The features of the programs.
+    pub(super) features: ProgramFeatures,
     pub(super) kernel: KernelVersion,
     /// Whether the daemon has started.
     pub(super) is_running: bool,
@@ -35,7 +35,7 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     fn variant(&self, frags: bool) -> Variant {
-        Variant { guarded: self.guarded, frags }
+        Variant { features: self.features, frags }
     }
 }
 
@@ -59,8 +59,8 @@ pub(super) struct Device {
     refused_at: Option<Instant>,
     attachments: Vec<Attachment>,
     frags: bool,
-    /// Whether the programs have cookies and limits; `None`: a switch has failed between two interfaces.
-    guarded: Option<bool>,
+    /// The features of the programs; `None`: a switch has failed between two interfaces.
+    features: Option<ProgramFeatures>,
 }
 
 impl Device {
@@ -91,8 +91,8 @@ impl Device {
                     let is_lower = mode == Attached::Generic && source.mode != Mode::Generic;
                     let reason = Some(refusals.join("; ")).filter(|reason| is_lower && !reason.is_empty());
                     let frags = rung == Rung::NativeFrags;
-                    let guarded = Some(source.guarded);
-                    return Ok(Device { facts, mode, reason, refused_at, attachments, frags, guarded });
+                    let features = Some(source.features);
+                    return Ok(Device { facts, mode, reason, refused_at, attachments, frags, features });
                 }
                 Err(refusal) => {
                     if refusal.may_pass {
@@ -115,7 +115,7 @@ impl Device {
             refused_at: None,
             attachments: Vec::new(),
             frags: false,
-            guarded: None,
+            features: None,
         }
     }
 
@@ -221,7 +221,7 @@ impl Device {
                 refused_at,
                 attachments,
                 frags: uses_frags,
-                guarded: Some(source.guarded),
+                features: Some(source.features),
             }));
         }
         Ok(None)
@@ -270,7 +270,7 @@ impl Device {
     pub(super) fn switch(&mut self, source: &mut Source<'_>) -> Result<(), Error> {
         // The library consumes the link, and drops it if the kernel refuses. The pin keeps it attached.
         self.repin(source.pins)?;
-        self.guarded = None;
+        self.features = None;
         let variant = source.variant(self.frags);
         for attachment in &mut self.attachments {
             let pin = source.pins.link(&attachment.name);
@@ -279,14 +279,13 @@ impl Device {
             let swapped = program::replace(program::load(source.object, variant)?, link);
             attachment.link = swapped.map_err(|error| Error::attaching(&attachment.name, error))?;
         }
-        self.guarded = Some(source.guarded);
+        self.features = Some(source.features);
         Ok(())
     }
 
-    /// Returns whether the attached programs are the wanted variant: with cookies and limits if `guarded`, without them
-    /// otherwise.
-    pub(super) fn has_guarded(&self, guarded: bool) -> bool {
-        self.attachments.is_empty() || self.guarded == Some(guarded)
+    /// Whether the attached programs have these features and no others.
+    pub(super) fn has(&self, features: ProgramFeatures) -> bool {
+        self.attachments.is_empty() || self.features == Some(features)
     }
 
     /// Detaches everything.

@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::perfect_hash;
 use crate::config::Capacity;
-use crate::records::wire;
+use crate::records::{is_wildcard, wire};
 use crate::zone::{Addresses, Zone};
 
 /// The most seeds that are tried before a zone counts as too large.
@@ -93,13 +93,33 @@ pub fn lay_out(zone: &Zone, bank_slots: u32, before: &PerfectHash) -> Result<Lay
     if slots.len() > capacity(bank_slots) as usize {
         return Err(slots.len());
     }
-    let layout = |(perfect_hash, slots)| Layout { perfect_hash, slots, chunks };
+    let layout = |(perfect_hash, mut slots)| {
+        link_wildcards(zone, &perfect_hash, bank_slots, &mut slots);
+        Layout { perfect_hash, slots, chunks }
+    };
     if let Some(kept) = put(&slots, bank_slots, before.clone()) {
         return Ok(layout(kept));
     }
     let mut seeds = (0..SEEDS_MAX).map(|nth| before.seed.wrapping_add(nth));
     let found = seeds.find_map(|seed| put(&slots, bank_slots, search(&slots, bank_slots, seed)?));
     found.map(layout).ok_or(slots.len())
+}
+
+/// Tells the name above each wildcard where the wildcard is.
+fn link_wildcards(zone: &Zone, hash: &PerfectHash, bank_slots: u32, slots: &mut HashMap<u32, Slot>) {
+    if !zone.has_wildcard() {
+        return;
+    }
+    let index = |name: &Name| {
+        let (words, length) = words(name);
+        hash.index(&Slot::new(&words, length, 0, 0), bank_slots)
+    };
+    for (name, _) in zone.names().filter(|(name, _)| is_wildcard(name)) {
+        if let Some(above) = slots.get_mut(&index(&name.base_name())) {
+            above.entry.flags |= NameEntry::ABOVE_WILDCARD;
+            above.overflow.wildcard = index(name);
+        }
+    }
 }
 
 /// Puts every name in its slot; `None` if two names have the same slot.
@@ -163,7 +183,7 @@ pub fn head(zone: &Zone, layout: &Layout, bank_start: u32, bank_slots: u32) -> Z
     let (apex, length) = words(zone.apex());
     let mut head =
         ZoneHeader::new(layout.perfect_hash.seed, bank_start, bank_slots, &apex, length, &soa(zone));
-    head.misses_go_up = u16::from(zone.has_wildcard());
+    head.has_wildcard = u16::from(zone.has_wildcard());
     head.flood_policy = *zone.flood_policy();
     head.displacements.copy_from_slice(&layout.perfect_hash.displacements);
     head

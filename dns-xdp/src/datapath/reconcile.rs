@@ -91,7 +91,7 @@ impl Kernel {
             object: &mut self.object,
             pins: &self.pins,
             mode: self.mode,
-            guarded: self.guarded,
+            features: self.features,
             kernel: self.version,
             is_running: self.attached,
         }

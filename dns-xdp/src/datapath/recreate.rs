@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use super::pins::Pins;
-use super::{Error, Kernel, is_guarded, layout, program};
+use super::{Error, Kernel, ProgramFeatures, layout, program};
 use crate::network::{Network, Serving};
 use crate::zone::Zone;
 
@@ -78,7 +78,7 @@ impl Kernel {
         next.attached = true;
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.
-        let filled = next.set_guarded(is_guarded(zone.flood_policy())).and_then(|()| {
+        let filled = next.set_features(ProgramFeatures::of(zone)).and_then(|()| {
             let staged = next.maps.stage(zone)?;
             next.maps.commit(&staged)?;
             next.renew(lease)

@@ -65,7 +65,7 @@ impl Unattached {
         }
         let program = pinned.program().and_then(|pin| ProgramInfo::from_pin(pin).ok());
         let name = program.as_ref().and_then(ProgramInfo::name_as_str).unwrap_or_default();
-        let variant = Variant::ALL.into_iter().find(|variant| variant.program() == name).unwrap_or_default();
+        let variant = Variant::named(name).unwrap_or_default();
         Self::load_over(variant, &table, pinned.bank_slots(), &places(addresses, mac), port)
     }
 

@@ -4,16 +4,19 @@
 //! of the same caller with an empty program is subtracted. Every line is the minimum of several rounds in one run on
 //! one core. The ratios hold on other machines; the nanoseconds are this machine's.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dns_xdp::bench::{Between, Edns, Query, Route};
-use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached, Variant, places};
+use dns_xdp::datapath::{Least, ProgramFeatures, Size, Stopwatch, Timed, Unattached, Variant, places};
 use dns_xdp::flood_limits::{FloodLimits, RateLimit};
+use dns_xdp::records::{RecordSet, Records};
 use dns_xdp::zone::{Addresses, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table;
 use dns_xdp_tests::oracle::table::zone::zone_of;
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData, RecordType};
 
 const ROUNDS: usize = 14;
 const REPEAT: u32 = 100_000;
@@ -51,7 +54,9 @@ fn main() -> Result<()> {
         row("NODATA", node(RecordType::HTTPS, Edns::None, &IPV4)?),
         row("NXDOMAIN", a("random-7f3a.demo.example.com")?),
     ]);
-    for (variant, program) in [("plain", &bench.responder), ("guarded", &bench.guarded)] {
+    let programs =
+        [("plain", &bench.responder), ("guarded", &bench.guarded), ("wildcards", &bench.wildcards)];
+    for (variant, program) in programs {
         let Size { verified, translated, compiled } = program.size()?;
         println!(
             "{variant} program: {} instructions, {verified} verified, {compiled} octets of machine code",
@@ -69,6 +74,14 @@ fn main() -> Result<()> {
     for (what, query, flood_policy) in guarded() {
         let ns = bench.time_guarded(query, flood_policy)?;
         print(what, ns);
+    }
+    for (what, qname) in [
+        ("A; the zone has a wildcard", "node00001.demo.example.com"),
+        ("A of a wildcard", "random-7f3a.demo.example.com"),
+        ("NXDOMAIN beside a wildcard", "random-7f3a.db.demo.example.com"),
+    ] {
+        bench.stopwatch.frames(&[a(qname)?])?;
+        print(what, time(&mut bench.stopwatch, &bench.wildcards)?);
     }
     let spread = [16, 1024, CAPACITY].map(|count| bench.spread(count).map(|ns| (count, ns)));
     for row in spread {
@@ -108,19 +121,24 @@ struct Bench {
     responder: Unattached,
     /// The variant with cookies and limits.
     guarded: Unattached,
+    /// The variant with wildcards.
+    wildcards: Unattached,
     stopwatch: Stopwatch,
 }
 
 impl Bench {
     fn load() -> Result<Self> {
         let served = [IpAddr::V4(SERVER), IpAddr::V6(SERVER_IPV6)];
-        let load = |guarded| {
-            let variant = Variant { guarded, frags: false };
+        let load = |guarded, wildcards| {
+            let variant = Variant { features: ProgramFeatures { guarded, wildcards }, frags: false };
             Unattached::load(variant, &places(&served, MAC), PORT, CAPACITY as u32)
         };
-        let [mut responder, guarded] = [load(false)?, load(true)?];
+        let mut responder = load(false, false)?;
         responder.publish(&zone(16))?;
-        Ok(Bench { responder, guarded, stopwatch: Stopwatch::load(CAPACITY)? })
+        let mut wildcards = load(false, true)?;
+        wildcards.publish(&zone_with_wildcard())?;
+        let guarded = load(true, false)?;
+        Ok(Bench { responder, guarded, wildcards, stopwatch: Stopwatch::load(CAPACITY)? })
     }
 
     /// Nanoseconds of each row. Each round measures all rows, so that a temporary disturbance does not affect only one
@@ -147,11 +165,7 @@ impl Bench {
             *server = *answer.last_chunk().context("the answer is shorter than a cookie")?;
         }
         self.stopwatch.frames(&[query(edns)?])?;
-        let mut least = Least::NONE;
-        for _ in 0..ROUNDS {
-            self.stopwatch.round(Timed::Responder(&self.guarded), REPEAT, &mut least)?;
-        }
-        Ok(least.ns())
+        time(&mut self.stopwatch, &self.guarded)
     }
 
     /// Nanoseconds of an answer over the names of a zone with `count` names, in an order that no prefetcher foresees.
@@ -162,12 +176,17 @@ impl Bench {
             frame(&format!("node{scattered:05}.demo.example.com"), RecordType::A, Edns::None, &IPV4)
         };
         self.stopwatch.frames(&(0..count).map(frame).collect::<Result<Vec<_>>>()?)?;
-        let mut least = Least::NONE;
-        for _ in 0..ROUNDS {
-            self.stopwatch.round(Timed::Responder(&self.responder), REPEAT, &mut least)?;
-        }
-        Ok(least.ns())
+        time(&mut self.stopwatch, &self.responder)
     }
+}
+
+/// Nanoseconds of an answer of this program over the frames of the stopwatch.
+fn time(stopwatch: &mut Stopwatch, program: &Unattached) -> Result<f64> {
+    let mut least = Least::NONE;
+    for _ in 0..ROUNDS {
+        stopwatch.round(Timed::Responder(program), REPEAT, &mut least)?;
+    }
+    Ok(least.ns())
 }
 
 fn frame(qname: &str, qtype: RecordType, edns: Edns, route: &Route) -> Result<Vec<u8>> {
@@ -192,4 +211,15 @@ fn zone(count: usize) -> Zone {
 
 const fn ipv6(i: u128) -> Ipv6Addr {
     Ipv6Addr::from_bits(0x2001_0db8 << 96 | i)
+}
+
+/// The same zone with an address for all other names directly below the apex.
+fn zone_with_wildcard() -> Zone {
+    let wildcard = RecordSet {
+        owner: Name::from_ascii("*.demo.example.com.").expect("a name"),
+        rtype: RecordType::A,
+        ttl_seconds: 5,
+        data: vec![RData::A(A(Ipv4Addr::new(203, 0, 113, 88)))],
+    };
+    zone(16).with_records(Arc::new(Records::new([wildcard])))
 }

@@ -197,9 +197,12 @@ fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
     let qname = qname.to_lowercase();
     let lookup = zone.lookup(&qname, qtype.into(), 0);
     let is_negative = matches!(lookup, Lookup::NoData | Lookup::NxDomain);
-    let may_be_wildcard = zone.has_wildcard() && zone.addresses(&qname).is_none();
+    // The program finds a wildcard only beside the name: the name above has to exist.
+    let is_missing = |name: &Name| zone.addresses(name).is_none();
+    let may_be_wildcard = zone.has_wildcard() && is_missing(&qname) && is_missing(&qname.base_name());
+    let source = zone.source_name(&qname).unwrap_or(&qname);
     // The program knows the types of a name by their last four bits.
-    let types = zone.records().at(&qname).iter().map(|set| u16::from(set.rtype));
+    let types = zone.records().at(source).iter().map(|set| u16::from(set.rtype));
     let mut types = types.filter(|known| ![A, AAAA].contains(known));
     let is_alias = types.clone().any(|known| known == CNAME);
     let is_address = [A, AAAA].contains(&qtype) && !is_negative;
@@ -211,7 +214,7 @@ fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
         let answered = addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max);
         addresses.refused || addresses.nodata_ttl_seconds.is_some() || answered > ADDRESSES_MAX
     };
-    zone.addresses(&qname).is_some_and(is_left) || is_negative && soa_octets(zone) > SOA_MAX
+    zone.addresses(source).is_some_and(is_left) || is_negative && soa_octets(zone) > SOA_MAX
 }
 
 /// The length of the SOA record in a negative answer; its owner is a pointer and nothing else is compressed.

@@ -193,6 +193,7 @@ impl Server {
 
 impl Host for Server {
     const GUARDED: bool = true;
+    const WILDCARDS: bool = true;
 
     fn port(&self) -> u16 {
         self.port

@@ -8,6 +8,7 @@ mod question;
 mod records;
 pub mod zone;
 
+use dns_xdp::datapath::ProgramFeatures;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 
@@ -112,12 +113,9 @@ impl State {
         !matches!(self, State::NoRoom | State::FloodedNoRoom)
     }
 
-    /// Whether the state needs a variant of the program with cookies and limits.
-    pub fn takes_guarded(self) -> bool {
-        matches!(
-            self,
-            State::Cookies | State::LongestSoa | State::NewSecret | State::Slipping | State::Holding
-        )
+    /// The features that the program needs in this state.
+    pub fn features(self) -> ProgramFeatures {
+        self.publication().map(|(zone, _)| ProgramFeatures::of(&zone)).unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@ use hickory_proto::rr::{Name, RecordType};
 use serde::{Deserialize, Serialize};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-use super::{EditError, Edited, name_of, name_server, nodes_of, parse, spec, tables_of, unchanged};
+use super::{EditError, Edited, name_of, name_server, nodes_of, parse, spec, tables_of};
 use crate::records::{canonical, data, full_name, record_type, relative, type_text};
 
 /// The records of a name with one type, as a command gives them.
@@ -107,12 +107,10 @@ fn other_family(keys: &RecordKeys) -> RecordKeys {
     RecordKeys { name: keys.name.clone(), r#type: rtype.to_owned(), ..RecordKeys::default() }
 }
 
-/// Removes the given records of an RRset, or all of them. Removing records that are not there changes nothing.
+/// Removes the given records of an RRset, or all of them.
 pub fn remove_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError> {
     let mut records = Records::of(text)?;
-    let Some(index) = records.position(keys) else {
-        return Ok(unchanged(text, unknown(keys).to_string()));
-    };
+    let index = records.position(keys).ok_or_else(|| unknown(keys))?;
     let (apex, table) = records.table(index)?;
     let written = values(table);
     let is_wanted = |value: &&String| {
@@ -120,7 +118,7 @@ pub fn remove_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError>
     };
     let left: Vec<String> = written.iter().filter(is_wanted).cloned().collect();
     if left.len() == written.len() {
-        return Ok(unchanged(text, format!("{} has no such value", titled(keys))));
+        return Err(EditError::UnknownData { name: keys.name.clone(), rtype: keys.r#type.clone() });
     }
     if left.is_empty() {
         let tables = tables(&mut records.document)?;
@@ -434,11 +432,10 @@ listen = \"off\"
             assert!(!all.contains("record") && all.contains("[metrics]"), "{all}");
         }
         for idle in [keys("_acme-challenge", "MX", &[]), keys("_acme-challenge", "TXT", &["nine"])] {
-            let edited = remove_record(TEXT, &idle).unwrap();
-            assert_eq!((edited.text.as_str(), edited.notes.len()), (TEXT, 1));
+            assert!(remove_record(TEXT, &idle).unwrap_err().is_unknown(), "{idle:?}");
         }
-        let none = remove_record("[zone]\nname = \"example.com\"\n", &keys("x", "TXT", &[])).unwrap();
-        assert_eq!(none.text, "[zone]\nname = \"example.com\"\n");
+        let none = remove_record("[zone]\nname = \"example.com\"\n", &keys("x", "TXT", &[]));
+        assert!(none.unwrap_err().is_unknown());
     }
 
     #[test]

@@ -94,6 +94,16 @@ impl ClusterChange {
         }
     }
 
+    /// Whether it removes something.
+    pub(super) fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            ClusterChange::Node(NodeChange::Remove { .. })
+                | ClusterChange::Service(ServiceChange::Remove { .. })
+                | ClusterChange::Record(RecordChange::Remove(_))
+        )
+    }
+
     /// The name of the changed node; `None`: something else is changed.
     pub(super) fn node(&self) -> Option<String> {
         matches!(self, ClusterChange::Node(_)).then(|| self.name())

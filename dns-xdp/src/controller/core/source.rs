@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cluster_change::ClusterChange;
 use crate::cluster::{Node, Parts, Service};
-use crate::config::edit::{EditError, Edited};
+use crate::config::edit::Edited;
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
 use crate::records::Records;
@@ -187,7 +187,12 @@ impl Source {
         change: &ClusterChange,
         file: Option<&str>,
     ) -> Result<Proposal, Refusal> {
-        let Edited { text, notes } = change.edit(&self.text)?;
+        // What is removed may be in force alone, or in the file alone.
+        let is_in_the_file = || change.is_removal() && file.is_some_and(|file| change.edit(file).is_ok());
+        let Edited { text, notes } = match change.edit(&self.text) {
+            Err(error) if error.is_unknown() && is_in_the_file() => Edited::unchanged(&self.text),
+            edited => edited?,
+        };
         let config = self.parse(&text).map_err(|error| of_the_change(&error))?;
         let warnings = config.warnings_beyond(in_force);
         let source = Source { text, ..self.clone() };
@@ -268,15 +273,15 @@ impl Source {
         proposal: &mut Proposal,
     ) -> Result<(), Refusal> {
         let path = self.path.display();
-        let edited = change.edit(file).map_err(|error| match error {
-            EditError::UnknownNode { .. }
-            | EditError::UnknownService { .. }
-            | EditError::UnknownRecord { .. } => Refusal::new(
-                RefusalKind::Conflict,
-                format!("`{}` is not in {path}: repeat with --ephemeral, or add it first", change.name()),
-            ),
-            other => other.into(),
-        })?;
+        let edited = match change.edit(file) {
+            Err(error) if error.is_unknown() && change.is_removal() => Edited::unchanged(file),
+            Err(error) if error.is_unknown() => {
+                let text =
+                    format!("`{}` is not in {path}: repeat with --ephemeral, or add it first", change.name());
+                return Err(Refusal::new(RefusalKind::Conflict, text));
+            }
+            edited => edited?,
+        };
         let filed = self.parse(&edited.text)?;
         proposal.source.records = filed.records;
         let Parts { nodes, services } = filed.cluster.into_parts();
@@ -440,8 +445,20 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::Invalid);
         assert!(refusal.message.contains("192.0.2.13"), "{refusal}");
         let remove = ClusterChange::Node(NodeChange::Remove { name: "nobody".to_owned() });
-        let idle = source(TEXT).change(&config(TEXT), &remove, Some(TEXT)).unwrap();
-        assert_eq!((idle.write, idle.notes.len()), (None, 1));
+        let refusal = source(TEXT).change(&config(TEXT), &remove, Some(TEXT)).unwrap_err();
+        assert_eq!(refusal.message, "there is no node `nobody`; `dns-xdp node list` shows them");
+    }
+
+    #[test]
+    fn what_is_in_force_alone_or_in_the_file_alone_is_removed() {
+        let remove = |name: &str| ClusterChange::Node(NodeChange::Remove { name: name.to_owned() });
+        let added = source(TEXT).change(&config(TEXT), &add("node4", 14), None).unwrap();
+        let proposal = added.source.change(&added.config, &remove("node4"), Some(TEXT)).unwrap();
+        assert_eq!((names(&proposal).len(), proposal.write), (3, None));
+        let removed = source(TEXT).change(&config(TEXT), &remove("node3"), None).unwrap();
+        let proposal = removed.source.change(&removed.config, &remove("node3"), Some(TEXT)).unwrap();
+        assert_eq!(names(&proposal).len(), 2);
+        assert!(proposal.write.is_some_and(|text| !text.contains("\"node3\"")));
     }
 
     #[test]

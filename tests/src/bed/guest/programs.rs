@@ -26,7 +26,7 @@ fn variants() -> impl Iterator<Item = Variant> {
 
 /// The most instructions that the verifier may process.
 fn verified_max(variant: Variant) -> u32 {
-    if variant.guarded { VERIFIED_MAX } else { PLAIN_VERIFIED_MAX }
+    if variant.features.guarded { VERIFIED_MAX } else { PLAIN_VERIFIED_MAX }
 }
 
 /// Loads each variant, then runs the packet table through each that is in this machine's share.

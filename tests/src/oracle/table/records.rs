@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use dns_xdp_ebpf::outcome::Outcome;
 
-use super::answer::{NO_ERROR, a, aaaa, negative, positive};
+use super::answer::{NO_ERROR, NX_DOMAIN, a, aaaa, negative, positive};
 use super::zone::{ask, in_turn, ipv4, ipv6, over_ipv4};
 use super::{Row, State};
 use crate::oracle::frames::message::{A, AAAA, Message};
@@ -94,17 +94,39 @@ fn aliases() -> Vec<Row> {
     rows
 }
 
-/// With a wildcard, a name that the table does not have goes up. A name that it has is answered as ever.
+/// With a wildcard, a name that the table does not have is answered if the name above exists. A name that it has is
+/// answered as ever.
 fn wildcards() -> Vec<Row> {
+    const WILD: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 88);
     let mut rows = vec![
         found("an address", &ask("node1", A), &[a(ipv4(1))]),
-        found("the wildcard itself", &ask("*", A), &[a(Ipv4Addr::new(203, 0, 113, 88))]),
+        found("the wildcard itself", &ask("*", A), &[a(WILD)]),
+        found("a name of the wildcard", &ask("node9", A), &[a(WILD)]),
+        found("a name of the wildcard in upper case", &ask("NODE9", A), &[a(WILD)]),
+        found("a long name of the wildcard", &ask(&"m".repeat(63), A), &[a(WILD)]),
         no_data("node1", MX),
         no_data("prod", A),
+        no_data("node9", AAAA),
+        no_data("node9", MX),
+        no_data("x.service", A),
         Row::passed("a foreign name", Outcome::ForeignName, &Message::query(&[0], A, 1)),
     ];
-    for qname in ["node9", "x.node1", "a.b.c", "x.prod", "*.prod"] {
-        rows.push(Row::passed(format!("type A of {qname}"), Outcome::Reserved, &ask(qname, A)));
+    for qname in ["x.node1", "x.*", "*.node1", "x.alias"] {
+        let query = ask(qname, A);
+        let message = negative(&query, NX_DOMAIN);
+        let what = format!("type A of {qname}, whose closest encloser has no wildcard");
+        rows.push(Row::answered(what, Outcome::NxDomain, over_ipv4(&query), message));
+    }
+    for (qname, qtype) in [
+        ("node9", TXT),
+        ("a.b.c", A),
+        ("y.node9", A),
+        ("y.x.node1", A),
+        ("x.prod", A),
+        ("*.prod", A),
+        ("x.service", MX),
+    ] {
+        rows.push(Row::passed(format!("type {qtype} of {qname}"), Outcome::Reserved, &ask(qname, qtype)));
     }
     rows.into_iter().map(|row| row.in_state(State::Wildcards)).collect()
 }
