@@ -26,9 +26,10 @@ impl AnsweredBy {
 
 /// Returns which part answers a plain UDP query for `qname` (in lower case) and `qtype`.
 pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
-    if !zone.apex().zone_of(qname) {
+    if zone.authority(qname).is_none() {
         return AnsweredBy::Responder("the program knows its own zone only");
     }
+    let is_further = !zone.apex().zone_of(qname);
     match qtype {
         RecordType::NS | RecordType::SOA | RecordType::OPT | RecordType::ZERO => {
             return AnsweredBy::Responder("the program does not answer this type");
@@ -56,6 +57,9 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
         }
         addresses if is_negative(addresses, qtype) && zone.records().types(qname).may_have(qtype.into()) => {
             AnsweredBy::Responder("the program does not have the records of this type")
+        }
+        addresses if is_further && is_negative(addresses, qtype) => {
+            AnsweredBy::Responder("the program has the SOA record of the zone, and not that of the suffix")
         }
         addresses if zone.soa_octets() > SOA_MAX && is_negative(addresses, qtype) => {
             AnsweredBy::Responder("the SOA record is longer than the program holds")

@@ -1,9 +1,10 @@
 //! Changes the text of the configuration file, and keeps everything else in it, comments too.
 //!
-//! Nodes are here, services in `service`, static records in `record`. The functions take a text and return a text. The caller parses the new text
+//! Nodes are here, services in `service`, suffixes in `suffix`, static records in `record`. The functions take a text and return a text. The caller parses the new text
 //! before it writes it.
 mod record;
 pub(super) mod service;
+mod suffix;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,6 +14,7 @@ pub use record::{
     Existing, RecordKeys, add_records, import_records, record_sections, remove_record, set_record,
 };
 pub use service::{ServiceKeys, add_service, remove_service, set_service};
+pub use suffix::{add_suffix, remove_suffix};
 
 use super::{nearest, spec};
 

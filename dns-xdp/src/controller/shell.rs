@@ -45,7 +45,7 @@ use crate::network::{Listener, Monitor};
 use crate::privileges;
 use crate::responder::{Responder, Sockets};
 use crate::store::client::Seen;
-use crate::zone::zone_file;
+use crate::zone::zone_file_of;
 
 /// The interval at which the core checks its clock.
 const PULSE: Duration = Duration::from_millis(100);
@@ -364,10 +364,10 @@ impl Shell {
                     reply.send(answer).ok();
                 }
             }
-            Effect::ReplyZone { call, zone } => {
+            Effect::ReplyZone { call, zone, apex } => {
                 if let Some(reply) = self.calls.remove(&call) {
                     tokio::task::spawn_blocking(move || {
-                        let answer = serde_json::to_value(ZoneFile { text: zone_file(&zone) });
+                        let answer = serde_json::to_value(ZoneFile { text: zone_file_of(&zone, &apex) });
                         let failed =
                             |error: serde_json::Error| Refusal::new(RefusalKind::Failed, error.to_string());
                         reply.send(answer.map_err(failed)).ok();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_proto::rr::Name;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -138,7 +139,7 @@ pub(in crate::controller) enum Effect {
     /// Answer a command.
     Reply { call: CallId, answer: Result<Value, Refusal> },
     /// Answer a command with the zone file of this zone. A large zone takes too long for the core.
-    ReplyZone { call: CallId, zone: Arc<Zone> },
+    ReplyZone { call: CallId, zone: Arc<Zone>, apex: Name },
     /// Report an occurrence to the log, the journal and the on-event command.
     Emit(Occurrence),
     /// Log a warning that is not an event.
