@@ -3,7 +3,7 @@ use dns_xdp_ebpf::question::qtype::{META_FIRST, META_LAST};
 use dns_xdp_ebpf::table::{ADDRESSES_MAX, SOA_MAX};
 use hickory_proto::rr::{Name, RecordType};
 
-use crate::datapath::ProgramFeatures;
+use crate::program_features::ProgramFeatures;
 use crate::zone::{Addresses, Zone};
 
 /// The part that answers.
@@ -27,9 +27,10 @@ impl AnsweredBy {
 
 /// Returns which part answers a plain UDP query for `qname` (in lower case) and `qtype`.
 pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
-    if !zone.apex().zone_of(qname) {
+    if zone.authority(qname).is_none() {
         return AnsweredBy::Responder("the program knows its own zone only");
     }
+    let is_further = !zone.apex().zone_of(qname);
     match qtype {
         RecordType::NS | RecordType::SOA | RecordType::OPT | RecordType::ZERO => {
             return AnsweredBy::Responder("the program does not answer this type");
@@ -63,6 +64,9 @@ pub fn answered_by(zone: &Zone, qname: &Name, qtype: RecordType) -> AnsweredBy {
         }
         addresses if is_negative(addresses, qtype) && zone.records().types(source).may_have(qtype.into()) => {
             AnsweredBy::Responder("the program does not have the records of this type")
+        }
+        addresses if is_further && is_negative(addresses, qtype) => {
+            AnsweredBy::Responder("the program has the SOA record of the zone, and not that of the suffix")
         }
         addresses if zone.soa_octets() > SOA_MAX && is_negative(addresses, qtype) => {
             AnsweredBy::Responder("the SOA record is longer than the program holds")

@@ -1,15 +1,16 @@
 //! The cluster as the operator describes it: its nodes, its services, and the admin intent of each node.
 //!
 //! `kind` has the kinds of probe, `address` the addresses that no node can have, `family` IPv4 and IPv6. `family_part`
-//! is the part of a cluster that has one family, and `members` are the nodes of the services. The module `config` reads
-//! a file.
+//! is the part of a cluster that has one family, `set_part` is a cluster with the addresses of one address set, and
+//! `members` are the nodes of the services. The module `config` reads a file.
 mod address;
 mod family;
 mod family_part;
 mod kind;
 mod members;
+mod set_part;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
@@ -17,6 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hickory_proto::rr::Name;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -29,6 +31,7 @@ pub use kind::{
     Authorities, Dns, Exec, Expect, Http, PasswordFile, Pattern, ProbeKind, Redis, Role, TcpDialogue, Trust,
 };
 pub(crate) use members::{Group, Members};
+pub(crate) use set_part::SetPart;
 
 /// The nodes and services of one zone, with tables that are computed from them.
 #[derive(Debug, Clone)]
@@ -38,6 +41,8 @@ pub struct Cluster {
     members: OnceLock<Arc<Members>>,
     /// The part of each family, computed once. Clones share it.
     families: Arc<[OnceLock<FamilyPart>; 2]>,
+    /// The part of each address set that a suffix uses, computed once. Clones share it.
+    sets: Arc<OnceLock<Vec<SetPart>>>,
 }
 
 /// The nodes and services of one zone, in the order of the configuration. Names are lower case and relative to the zone
@@ -48,18 +53,24 @@ pub struct Parts {
     pub nodes: Vec<Node>,
     /// The configured services. If no service is named [`APEX`], the apex answers the nodes with [`Node::is_in_apex`].
     pub services: Vec<Service>,
+    /// The further names under which the zone's names are repeated. None of them is at or below another.
+    pub suffixes: Vec<Suffix>,
 }
 
 impl Cluster {
-    /// Makes a cluster of these nodes and services.
+    /// Makes a cluster of these nodes and services, without a suffix.
     pub fn new(nodes: Vec<Node>, services: Vec<Service>) -> Self {
-        let parts = Parts { nodes, services };
+        Cluster::of(Parts { nodes, services, suffixes: Vec::new() })
+    }
+
+    /// Makes a cluster of its parts.
+    pub fn of(parts: Parts) -> Self {
         let members = Arc::new(Members::new(&parts));
         Cluster::with(parts, members)
     }
 
     fn with(parts: Parts, members: Arc<Members>) -> Self {
-        Cluster { parts, members: OnceLock::from(members), families: Arc::default() }
+        Cluster { parts, members: OnceLock::from(members), families: Arc::default(), sets: Arc::default() }
     }
 
     /// Returns its nodes and services.
@@ -99,6 +110,19 @@ impl Cluster {
         self.families[family as usize].get_or_init(|| FamilyPart::new(self, family))
     }
 
+    /// Returns the part of each address set that a suffix uses, in the order of their names.
+    pub(crate) fn address_sets(&self) -> &[SetPart] {
+        if self.parts.suffixes.is_empty() {
+            return &[];
+        }
+        self.sets.get_or_init(|| SetPart::all(self))
+    }
+
+    /// Returns the part of an address set, if a suffix uses it.
+    pub(crate) fn address_set(&self, name: &str) -> Option<&SetPart> {
+        self.address_sets().iter().find(|part| part.name() == name)
+    }
+
     /// Returns the node of this name.
     pub(crate) fn node(&self, name: &str) -> Option<&Node> {
         self.parts.nodes.get(self.members().place(name)?)
@@ -130,6 +154,7 @@ impl DerefMut for Cluster {
     fn deref_mut(&mut self) -> &mut Parts {
         self.members = OnceLock::new();
         self.families = Arc::default();
+        self.sets = Arc::default();
         &mut self.parts
     }
 }
@@ -157,11 +182,48 @@ pub struct Node {
     pub backup: Vec<String>,
     /// Its share of the names of dead nodes, relative to the weights of the other nodes.
     pub weight: u32,
+    /// Its named address sets besides its own addresses: `[node.addresses.internal]`.
+    pub sets: BTreeMap<String, SetAddresses>,
     /// The probes that decide about its health.
     pub health: HealthCheck,
 }
 
+/// The addresses of a node in one address set. At least one of them is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAddresses {
+    /// The IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl SetAddresses {
+    /// Returns the addresses, IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+}
+
+/// Another name under which every name of the zone is repeated: `[[suffix]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suffix {
+    /// The name, fully qualified and in lower case.
+    pub name: Name,
+    /// The address set that the names below it answer; `None`: the nodes' own addresses.
+    pub set: Option<String>,
+}
+
 impl Node {
+    /// Whether it has an address. A node of a cluster has one; in the part of an address set it may have none.
+    pub(crate) fn has_address(&self) -> bool {
+        self.ipv4.is_some() || self.ipv6.is_some()
+    }
+
+    /// Returns its own addresses and those of its address sets. An address may occur twice.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses().chain(self.sets.values().flat_map(SetAddresses::addresses))
+    }
+
     /// Returns the addresses of the node, IPv4 first.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))

@@ -1,7 +1,7 @@
 //! The checked configuration that the daemon runs with. Every default is written once, in `config/spec.rs`.
 //!
 //! `spec`, `kind` and `store` read the sections with `table_reader` and `field`. `check` finds values that contradict
-//! each other; `record` does both for static records. `edit` and `sync_members` change a file's text, `diff` compares two texts, and `shared` splits a text
+//! each other; `record` and `suffix` do both for their sections. `edit` and `sync_members` change a file's text, `diff` compares two texts, and `shared` splits a text
 //! into documents. `name_servers` warns about the NS set. Nothing here watches the file or reads a store.
 mod check;
 mod diagnostic;
@@ -24,6 +24,7 @@ mod roles;
 pub mod shared;
 mod spec;
 mod store;
+mod suffix;
 pub mod sync_members;
 mod table_reader;
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// The static records. No failover changes them.
     pub records: Arc<Records>,
+    /// The static records, and their copies under the suffixes. Without suffixes, they are [`Config::records`].
+    pub repeated_records: Arc<Records>,
     /// The control socket, and the files that keep the daemon's state.
     pub control: Control,
     /// The address of the Prometheus listener; `None`: it is off.
@@ -139,7 +142,7 @@ impl Config {
     }
 
     /// Returns a number that is equal on servers with the same configuration, and never 0. With a store, it is the low
-    /// 32 bits of the documents' revision. Without a store, it is a hash of zone, nodes, services, records, health and failover.
+    /// 32 bits of the documents' revision. Without a store, it is a hash of zone, nodes, services, suffixes, records, health and failover.
     /// The hash does not depend on version or machine.
     pub fn epoch(&self) -> u32 {
         match self.revision {
@@ -165,6 +168,7 @@ impl Config {
         warnings.extend(special_use(&self.zone.apex));
         warnings.extend(self.name_server_warnings());
         warnings.extend(record::warnings(self));
+        warnings.extend(suffix::warnings(self));
         warnings.extend(self.cluster.family_warning());
         warnings.extend(self.cluster.family_rule_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));

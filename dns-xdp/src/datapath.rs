@@ -51,7 +51,7 @@ pub use pins::{PinnedMaps, Removal};
 pub use samples::SAMPLING_LIFE;
 pub use stopwatch::{Least, Stopwatch, Timed};
 pub use unattached::{LOOPBACK, Size, Unattached, places};
-pub use variant::{ProgramFeatures, Variant};
+pub use variant::{Variant, features_of};
 
 use device::Device;
 use log_task::LogTask;
@@ -63,6 +63,7 @@ use transmit::TransmitWatch;
 use crate::config::{self, Capacity, Config, Mode};
 use crate::network::{Network, Serving};
 use crate::pin_directory::Unfit;
+use crate::program_features::ProgramFeatures;
 use crate::zone::Zone;
 
 /// The maps that outlive a daemon.
@@ -418,7 +419,7 @@ impl Kernel {
 
     fn load_pinned(config: &Config, version: KernelVersion, pins: &Pins) -> Result<Self, Error> {
         let (mut object, adopted) = Self::object(config, pins)?;
-        let features = ProgramFeatures::of_config(config);
+        let features = features_of(config);
         program::load(&mut object, Variant { features, frags: false })?;
         let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()), adopted)?;
         let samples = Samples::take(&mut object)?;

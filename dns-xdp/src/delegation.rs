@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::rr::{Name, RecordType};
 
+use crate::cluster::{Node, Suffix};
 use crate::config::Config;
 use crate::failover;
 
@@ -30,6 +31,8 @@ pub struct Delegation {
     pub name_servers: Vec<NameServer>,
     /// TTL of every record, in seconds.
     pub ttl_seconds: u32,
+    /// The nodes with the zone's addresses.
+    nodes: Vec<Node>,
 }
 
 /// A name server with a name below the apex. Without glue no resolver finds it.
@@ -61,23 +64,52 @@ struct RecordSet {
 
 impl Delegation {
     /// Returns the records that the parent zone has to hold. The parent is the name directly above the zone's name,
-    /// unless `parent` gives another name.
+    /// unless `parent` gives another name. `zone`: the suffix that is the zone; `None`: the configuration's own zone.
     ///
     /// # Errors
     /// `parent` is not above the zone's name. The text says what to write instead.
-    pub fn new(config: &Config, parent: Option<&Name>, ttl_seconds: u32) -> Result<Self, String> {
-        let apex = config.zone.apex.clone();
+    pub fn new(
+        config: &Config,
+        zone: Option<&Suffix>,
+        parent: Option<&Name>,
+        ttl_seconds: u32,
+    ) -> Result<Self, String> {
+        let apex = zone.map_or(&config.zone.apex, |suffix| &suffix.name).clone();
         let parent = parent.map_or_else(|| apex.base_name(), Name::to_lowercase);
         if !parent.zone_of(&apex) || parent == apex {
             let nearest = apex.base_name();
             return Err(format!("{parent} is not above {apex}; the nearest zone that can be is {nearest}"));
         }
-        let name_server = |node: &crate::cluster::Node| {
+        let nodes: Vec<Node> = failover::nodes_of(config, zone).cloned().collect();
+        let name_server = |node: &Node| {
             let name = failover::owner(node.ns.as_ref()?, &apex);
             Some(NameServer { name, ipv4: node.ipv4, ipv6: node.ipv6 })
         };
-        let name_servers = config.cluster.nodes.iter().filter_map(name_server).collect();
-        Ok(Delegation { apex, parent, name_servers, ttl_seconds })
+        let name_servers = nodes.iter().filter_map(name_server).collect();
+        Ok(Delegation { apex, parent, name_servers, ttl_seconds, nodes })
+    }
+
+    /// Returns the zone that a configuration gives this name: `None` for its own zone, otherwise the suffix.
+    ///
+    /// # Errors
+    /// The name is no zone. The text says which names are.
+    pub fn zone_named<'c>(config: &'c Config, name: &Name) -> Result<Option<&'c Suffix>, String> {
+        let (apex, name) = (&config.zone.apex, name.to_lowercase());
+        if name == *apex {
+            return Ok(None);
+        }
+        if let Some(suffix) = config.cluster.suffixes.iter().find(|suffix| suffix.name == name) {
+            return match apex.zone_of(&name) {
+                true => {
+                    Err(format!("{name} is a name of the zone {apex} and needs no delegation of its own"))
+                }
+                false => Ok(Some(suffix)),
+            };
+        }
+        let own =
+            config.cluster.suffixes.iter().map(|suffix| &suffix.name).filter(|name| !apex.zone_of(name));
+        let zones: Vec<String> = std::iter::once(apex).chain(own).map(ToString::to_string).collect();
+        Err(format!("{name} is no zone of the configuration; there is {}", zones.join(", ")))
     }
 
     /// Returns the NS set, then the glue.
@@ -110,7 +142,7 @@ fn undotted(name: &Name) -> String {
 
 #[cfg(test)]
 fn example() -> Delegation {
-    Delegation::new(&example_config(), None, 60).unwrap()
+    Delegation::new(&example_config(), None, None, 60).unwrap()
 }
 
 /// Makes a configuration of two nodes. The second has an IPv6 address.
@@ -144,8 +176,35 @@ mod tests {
     }
 
     #[test]
+    fn a_suffix_that_is_a_zone_has_the_name_servers_and_the_glue_of_its_set() {
+        let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n\
+                    [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n\
+                    [[node]]\nname = \"node2\"\nipv4 = \"192.0.2.12\"\n\
+                    [node.addresses.internal]\nipv4 = \"10.0.0.12\"\n\
+                    [[suffix]]\nname = \"demo.corp.example.\"\naddresses = \"internal\"\n\
+                    [[suffix]]\nname = \"below\"\n";
+        let config = Config::parse(text, std::path::Path::new("f")).unwrap();
+        let zone = |text: &str| Delegation::zone_named(&config, &name(text));
+        assert_eq!(zone("Demo.example.com."), Ok(None));
+        let suffix = zone("demo.corp.example.").unwrap();
+        let delegation = Delegation::new(&config, suffix, None, 60).unwrap();
+        assert_eq!(
+            (&delegation.apex, delegation.parent),
+            (&name("demo.corp.example."), name("corp.example."))
+        );
+        let servers: Vec<String> =
+            delegation.name_servers.iter().map(|server| server.name.to_string()).collect();
+        assert_eq!(servers, ["ns2.demo.corp.example."]);
+        assert_eq!(delegation.name_servers[0].ipv4, Some(Ipv4Addr::new(10, 0, 0, 12)));
+        assert!(zone("below.demo.example.com.").unwrap_err().contains("needs no delegation"));
+        assert!(
+            zone("other.example.").unwrap_err().ends_with("there is demo.example.com., demo.corp.example.")
+        );
+    }
+
+    #[test]
     fn a_parent_may_be_any_zone_above_and_no_other() {
-        let of = |parent: &str| Delegation::new(&example_config(), Some(&name(parent)), 60);
+        let of = |parent: &str| Delegation::new(&example_config(), None, Some(&name(parent)), 60);
         assert_eq!(of("COM.").unwrap().parent, name("com."));
         assert_eq!(of(".").unwrap().parent, Name::root());
         for wrong in ["demo.example.com.", "example.org.", "x.demo.example.com."] {

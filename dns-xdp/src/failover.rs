@@ -2,7 +2,7 @@
 //!
 //! `answers` has the node that answers for each node, `service` chooses among the members of a service, and
 //! `rendezvous` chooses substitutes. `families` has the answers that differ in IPv4 or IPv6, and `holds` finds the
-//! nodes that fell. `zone` makes the zone of a decision; `nodata` computes how long the absence of a family may be
+//! nodes that fell. `sets` decides for each address set. `zone` makes the zone of a decision; `nodata` computes how long the absence of a family may be
 //! cached. The health of nodes is in `health`.
 //!
 //! Without a store, servers do not talk to each other. They agree because the same states give the same answers, whatever happened
@@ -13,6 +13,7 @@ mod holds;
 mod nodata;
 pub(crate) mod rendezvous;
 mod service;
+mod sets;
 mod zone;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +25,9 @@ use serde::{Deserialize, Serialize};
 pub use answers::{Answers, LastAnswers};
 pub use families::{Apart, Families, FamilyView, LastResort};
 pub(crate) use holds::Falls;
-pub(crate) use zone::owner;
+pub use sets::SetAnswers;
 pub use zone::{answering, healthy_zone, zone};
+pub(crate) use zone::{nodes_of, owner};
 
 use crate::cluster::{Admin, AllDown, Cluster, Group};
 use crate::config::Failover;
@@ -241,6 +243,7 @@ pub fn decide(cluster: &Cluster, rules: &Failover, view: &View, previous: Option
     let situation = Situation::new(cluster, rules, view, healthy, previous);
     let mut answers = if all_down { Answers::all_down(&situation) } else { Answers::live(&situation) };
     answers.families = families::families(&situation, &answers);
+    answers.sets = sets::decided(cluster, rules, view, previous);
     Decision {
         answers: same_or_new(answers, previous),
         effective,

@@ -325,6 +325,7 @@ mod tests {
             is_in_apex: true,
             backup: Vec::new(),
             weight: 1,
+            sets: BTreeMap::new(),
             health: HealthCheck {
                 probes: vec![probe_of(port, SLOW)],
                 require: Require::All,

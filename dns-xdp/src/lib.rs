@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod network;
 pub mod pin_directory;
 mod privileges;
+pub mod program_features;
 pub mod records;
 pub mod repair_bound;
 pub mod responder;

@@ -2,11 +2,12 @@
 //!
 //! Records are part of the configuration. Neither health nor failover changes them. `words` splits presentation
 //! form. `data` and `service_binding` read and write the data of a record, and `layout` checks their octets. `refusal`
-//! has the types that are refused. `zone_file` reads the records of a zone file.
+//! has the types that are refused. `repeat` repeats records under suffixes. `zone_file` reads the records of a zone file.
 mod data;
 mod layout;
 mod octets;
 mod refusal;
+mod repeat;
 mod service_binding;
 mod words;
 mod zone_file;
@@ -20,6 +21,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 pub use data::{canonical, data, octets_of_data, presentation};
 pub use octets::{absolute, full_name, relative, wire};
 pub use refusal::refusal;
+pub use repeat::{suffix_of, under};
 pub use words::zone_file_text;
 pub use zone_file::{Skipped, ZoneRecord, records_of_zone_file};
 

@@ -4,6 +4,8 @@
 //! [`Zone::lookup`] defines the zone's meaning. The responder encodes its result, and the kernel's table gives the same
 //! answers.
 mod file;
+#[cfg(test)]
+mod further;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,7 @@ use dns_xdp_ebpf::table::FloodPolicy;
 use hickory_proto::rr::rdata::{NS, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 
-pub use file::zone_file;
+pub use file::{zone_file, zone_file_of};
 pub use lookup::{CHAIN_MAX, Lookup};
 
 use crate::records::{RecordSet, Records, is_wildcard};
@@ -24,21 +26,41 @@ const REFRESH_SECONDS: i32 = 14_400;
 const RETRY_SECONDS: i32 = 3_600;
 const EXPIRE_SECONDS: i32 = 604_800;
 
-/// The finished zone: every owner name with its addresses.
+/// The finished zone: every owner name with its addresses. Suffixes that are zones of their own are part of it: they
+/// have further apexes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
-    apex: Name,
-    soa: SOA,
+    /// The zone's own apex, then those of the suffixes. None is at or below another.
+    authorities: Vec<Authority>,
     negative_ttl_seconds: u32,
     ns_ttl_seconds: u32,
-    name_servers: Vec<Name>,
     /// Every name that exists.
     names: BTreeMap<Name, Addresses>,
     /// The static records. Successive zones share them.
     records: Arc<Records>,
     has_wildcard: bool,
     flood_policy: FloodPolicy,
+}
+
+/// One apex with its SOA and its name servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    apex: Name,
+    soa: SOA,
+    name_servers: Vec<Name>,
     encoded_name_servers: Derived,
+}
+
+impl Authority {
+    /// Returns the apex, in lower case.
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// Returns how many name servers the apex has.
+    pub fn name_server_count(&self) -> usize {
+        self.name_servers.len()
+    }
 }
 
 /// The NS records of the apex and their glue in wire form, as they follow the question of a message.
@@ -80,6 +102,15 @@ pub struct Origin {
     /// TTL of the SOA and its MINIMUM, which are equal (RFC 2308, section 5).
     pub negative_ttl_seconds: u32,
     /// The name servers' names in the order of the nodes; the first is the SOA's MNAME. Not empty.
+    pub name_servers: Vec<Name>,
+}
+
+/// A further apex of a zone: a suffix that is a zone of its own. The zone's contact, serial and TTLs are its too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FurtherApex {
+    /// The apex, fully qualified and in lower case. It is neither at nor below the zone's apex, nor above it.
+    pub apex: Name,
+    /// As [`Origin::name_servers`]; their names are below this apex.
     pub name_servers: Vec<Name>,
 }
 
@@ -153,21 +184,40 @@ pub fn soa_octets(soa: &SOA) -> usize {
 impl Zone {
     /// Makes the zone. Adds the empty non-terminals: the names between a given name and the apex (RFC 8020).
     pub fn new(origin: Origin, names: impl IntoIterator<Item = (Name, Addresses)>) -> Self {
+        Zone::with_further(origin, [], names)
+    }
+
+    /// Like [`Zone::new`], with further apexes.
+    pub fn with_further(
+        origin: Origin,
+        further: impl IntoIterator<Item = FurtherApex>,
+        names: impl IntoIterator<Item = (Name, Addresses)>,
+    ) -> Self {
         let Origin { apex, contact, serial, ns_ttl_seconds, negative_ttl_seconds, name_servers } = origin;
         let minimum = negative_ttl_seconds;
-        let mname = name_servers.first().cloned().expect("a zone has a name server");
-        let soa = SOA::new(mname, contact, serial, REFRESH_SECONDS, RETRY_SECONDS, EXPIRE_SECONDS, minimum);
+        let authority = |FurtherApex { apex, name_servers }: FurtherApex| {
+            let mname = name_servers.first().cloned().expect("a zone has a name server");
+            let soa = SOA::new(
+                mname,
+                contact.clone(),
+                serial,
+                REFRESH_SECONDS,
+                RETRY_SECONDS,
+                EXPIRE_SECONDS,
+                minimum,
+            );
+            Authority { apex, soa, name_servers, encoded_name_servers: Derived::default() }
+        };
+        let apexes = std::iter::once(FurtherApex { apex, name_servers }).chain(further);
+        let authorities: Vec<Authority> = apexes.map(authority).collect();
         let mut zone = Zone {
-            names: BTreeMap::from([(apex.clone(), Addresses::default())]),
-            apex,
-            soa,
+            names: authorities.iter().map(|of| (of.apex.clone(), Addresses::default())).collect(),
+            authorities,
             negative_ttl_seconds,
             ns_ttl_seconds,
-            name_servers,
             records: Arc::default(),
             has_wildcard: false,
             flood_policy: FloodPolicy::NONE,
-            encoded_name_servers: Derived::default(),
         };
         for (name, addresses) in names {
             zone.add_above(&name);
@@ -179,8 +229,9 @@ impl Zone {
 
     /// Adds the empty non-terminals above a name.
     fn add_above(&mut self, name: &Name) {
+        let Some(apex) = self.authority(name).map(|authority| authority.apex.clone()) else { return };
         let mut above = name.base_name();
-        while self.apex.zone_of(&above) && above != self.apex {
+        while apex.zone_of(&above) && above != apex {
             self.has_wildcard |= is_wildcard(&above);
             self.names.entry(above.clone()).or_default();
             above = above.base_name();
@@ -215,27 +266,42 @@ impl Zone {
 
     /// Returns the apex, in lower case.
     pub fn apex(&self) -> &Name {
-        &self.apex
+        &self.main().apex
+    }
+
+    /// Returns the zone's own apex, then those of the suffixes that are zones of their own.
+    pub fn authorities(&self) -> &[Authority] {
+        &self.authorities
+    }
+
+    /// Returns the apex that a name (in lower case) is at or below.
+    pub fn authority(&self, name: &Name) -> Option<&Authority> {
+        self.authorities.iter().find(|authority| authority.apex.zone_of(name))
+    }
+
+    fn main(&self) -> &Authority {
+        self.authorities.first().expect("a zone has an apex")
     }
 
     /// Returns how many name servers the zone has.
     pub fn name_server_count(&self) -> usize {
-        self.name_servers.len()
+        self.main().name_server_count()
     }
 
-    /// Returns the records that answer a query for the NS RRset of the apex. The first call encodes them with `encode`,
+    /// Returns the records that answer a query for the NS RRset of an apex. The first call encodes them with `encode`,
     /// from the NS records and their glue. Each later query copies them, whatever the spelling of its name.
     pub fn encoded_name_servers(
         &self,
+        authority: &Authority,
         encode: impl FnOnce(&[Record], &[Record]) -> EncodedNameServers,
     ) -> Arc<EncodedNameServers> {
-        let make = || Arc::new(encode(&self.ns_records(), &self.glue(0)));
-        Arc::clone(self.encoded_name_servers.0.get_or_init(make))
+        let make = || Arc::new(encode(&self.ns_records(authority), &self.glue(authority, 0)));
+        Arc::clone(authority.encoded_name_servers.0.get_or_init(make))
     }
 
     /// Returns the configuration's epoch, which is the SOA's serial.
     pub fn epoch(&self) -> u32 {
-        self.soa.serial
+        self.main().soa.serial
     }
 
     /// Returns every name that exists, with its addresses (none for an empty non-terminal).
@@ -260,7 +326,13 @@ impl Zone {
 
     /// Returns the SOA record, for queries of type SOA.
     pub fn soa(&self) -> Record {
-        Record::from_rdata(self.apex.clone(), self.negative_ttl_seconds, RData::SOA(self.soa.clone()))
+        self.soa_of(self.main())
+    }
+
+    /// Returns the SOA record of an apex.
+    pub fn soa_of(&self, authority: &Authority) -> Record {
+        let soa = RData::SOA(authority.soa.clone());
+        Record::from_rdata(authority.apex.clone(), self.negative_ttl_seconds, soa)
     }
 
     /// Returns the SOA record of a negative answer about `qname` (in lower case). Its TTL and its MINIMUM say how long
@@ -268,26 +340,27 @@ impl Zone {
     pub fn negative_soa(&self, qname: &Name) -> Record {
         let own = self.source(qname).and_then(|source| source.addresses.nodata_ttl_seconds);
         let ttl = own.map_or(self.negative_ttl_seconds, |own| own.min(self.negative_ttl_seconds));
-        let mut soa = self.soa.clone();
+        let authority = self.authority(qname).unwrap_or_else(|| self.main());
+        let mut soa = authority.soa.clone();
         soa.minimum = ttl;
-        Record::from_rdata(self.apex.clone(), ttl, RData::SOA(soa))
+        Record::from_rdata(authority.apex.clone(), ttl, RData::SOA(soa))
     }
 
     /// Returns the octets of the SOA record in a negative answer; see [`soa_octets`].
     pub fn soa_octets(&self) -> usize {
-        soa_octets(&self.soa)
+        soa_octets(&self.main().soa)
     }
 
-    fn ns_records(&self) -> Vec<Record> {
+    fn ns_records(&self, authority: &Authority) -> Vec<Record> {
         let record = |target: &Name| {
-            Record::from_rdata(self.apex.clone(), self.ns_ttl_seconds, RData::NS(NS(target.clone())))
+            Record::from_rdata(authority.apex.clone(), self.ns_ttl_seconds, RData::NS(NS(target.clone())))
         };
-        self.name_servers.iter().map(record).collect()
+        authority.name_servers.iter().map(record).collect()
     }
 
-    fn glue(&self, turn: u32) -> Vec<Record> {
+    fn glue(&self, authority: &Authority, turn: u32) -> Vec<Record> {
         let mut records = Vec::new();
-        for server in &self.name_servers {
+        for server in &authority.name_servers {
             if let Some(addresses) = self.names.get(server)
                 && !addresses.refused
             {

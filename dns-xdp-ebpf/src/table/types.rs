@@ -9,6 +9,8 @@ pub struct Types(u16);
 impl Types {
     /// No type.
     pub const NONE: Types = Types(0);
+    /// Every type.
+    pub const ALL: Types = Types(u16::MAX);
 
     /// Returns these types and one more.
     #[must_use]
@@ -39,6 +41,6 @@ mod tests {
         let types = Types::NONE.with(TXT).with(SRV);
         assert!(types.may_have(TXT) && types.may_have(SRV) && types.may_have(TXT + 16));
         assert!(!types.may_have(15) && !types.may_have(28));
-        assert!((0..=u16::MAX).all(|qtype| !Types::NONE.may_have(qtype)));
+        assert!((0..=u16::MAX).all(|qtype| !Types::NONE.may_have(qtype) && Types::ALL.may_have(qtype)));
     }
 }

@@ -15,7 +15,7 @@ use super::{ConfigFile, Format, print, print_json};
 use crate::bench::{Between, Kind, Route, Routes, kinds};
 use crate::config::Config;
 use crate::controller::served_addresses;
-use crate::datapath::{self, Least, PinnedMaps, ProgramFeatures, Stopwatch, Timed, Unattached, Variant};
+use crate::datapath::{self, Least, PinnedMaps, Stopwatch, Timed, Unattached, Variant};
 use crate::{failover, log, privileges};
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp bench --config /etc/dns-xdp/dns-xdp.toml --seconds 10";
@@ -163,7 +163,7 @@ fn load(config: &Config, served: &[IpAddr]) -> anyhow::Result<(Unattached, Table
 
 /// Returns the variant that a daemon with this configuration uses.
 fn variant(config: &Config) -> Variant {
-    Variant { features: ProgramFeatures::of_config(config), frags: false }
+    Variant { features: datapath::features_of(config), frags: false }
 }
 
 /// Returns the kinds of query for configured names that the program answers.

@@ -6,7 +6,7 @@ use hickory_proto::rr::{Name, Record, RecordType};
 use super::columns::columns;
 use super::print;
 use crate::answered_by::answered_by;
-use crate::cluster::{AllDown, HealthCheck, Order, Require, Service};
+use crate::cluster::{AllDown, HealthCheck, Order, Require, Service, Suffix};
 use crate::config::{Config, Failback, Failover, Mode};
 use crate::health::{self, ProbeId, Subject, Target};
 use crate::records::{presentation, type_text};
@@ -29,13 +29,14 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
 
 fn report(config: &Config, zone: &Zone) -> String {
     let mut rows = vec![["NAME", "TYPE", "TTL", "PATH", "ANSWERS"].map(str::to_owned)];
-    let apex = zone.apex();
-    let whole_zone = [RecordType::SOA, RecordType::NS].map(|rtype| (apex, rtype));
+    let whole_zone = zone.authorities().iter();
+    let whole_zone =
+        whole_zone.flat_map(|of| [RecordType::SOA, RecordType::NS].map(|rtype| (of.apex(), rtype)));
     let types = [RecordType::A, RecordType::AAAA];
     let names = zone.names().flat_map(|(name, _)| types.map(|rtype| (name, rtype)));
     let of_records = zone.records().iter().map(|set| (&set.owner, set.rtype));
     let of_records = of_records.filter(|(_, rtype)| !types.contains(rtype));
-    for (name, rtype) in whole_zone.into_iter().chain(names).chain(of_records) {
+    for (name, rtype) in whole_zone.chain(names).chain(of_records) {
         if let Lookup::Found { answers, .. } = zone.lookup(name, rtype, 0) {
             rows.push(row(config, zone, name, rtype, &answers));
         }
@@ -120,6 +121,13 @@ fn summary(config: &Config, zone: &Zone) -> String {
     let mut text = String::new();
     let mut line = |line: String| writeln!(text, "{line}").expect("a string takes every line");
     line(format!("zone {} of {} nodes, epoch {}", zone.apex(), nodes.len(), zone.epoch()));
+    for Suffix { name, set } in &config.cluster.suffixes {
+        let set = set
+            .as_ref()
+            .map_or("the nodes' own addresses".to_owned(), |set| format!("the addresses `{set}`"));
+        let own = if zone.apex().zone_of(name) { "" } else { ", a zone of its own" };
+        line(format!("suffix {name} with {set}{own}"));
+    }
     line(format!("quorum: {needed} of {voters} nodes and witnesses have to be visible"));
     line(format!("repair: {}", repair_bound::in_words(&promise).trim_end()));
     let Failover { failback, hold_down, .. } = config.failover;

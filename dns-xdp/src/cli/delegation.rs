@@ -9,6 +9,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use super::{ConfigFile, briefly, print, print_json};
+use crate::cluster::Suffix;
 use crate::config::Config;
 use crate::delegation::ask::Asker;
 use crate::delegation::{self, CheckResult, Form, Places, verify, worst};
@@ -41,6 +42,8 @@ pub(super) struct Show {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = ttl_seconds)]
     ttl: u32,
     #[command(flatten)]
+    zone: OfZone,
+    #[command(flatten)]
     parent: Parent,
 }
 
@@ -55,10 +58,26 @@ pub(super) struct Verify {
     #[arg(long, value_name = "ADDRESS")]
     resolver: Option<IpAddr>,
     #[command(flatten)]
+    zone: OfZone,
+    #[command(flatten)]
     parent: Parent,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct OfZone {
+    /// A suffix that is a zone of its own [default: the zone of the configuration]
+    #[arg(long, value_name = "NAME", value_parser = zone)]
+    zone: Option<Name>,
+}
+
+impl OfZone {
+    fn find<'c>(&self, config: &'c Config) -> Result<Option<&'c Suffix>, Unsound> {
+        let Some(name) = &self.zone else { return Ok(None) };
+        delegation::Delegation::zone_named(config, name).map_err(Unsound::Zone)
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -68,7 +87,8 @@ struct Parent {
     parent: Option<Name>,
 }
 
-fn zone(text: &str) -> Result<Name, String> {
+/// Reads the name of a zone from the command line.
+pub(super) fn zone(text: &str) -> Result<Name, String> {
     let name = Name::from_ascii(text).ok().filter(|_| !text.is_empty());
     let mut name = name.ok_or("it is no domain name; write it like example.com")?;
     name.set_fqdn(true);
@@ -90,6 +110,8 @@ pub(super) fn ttl_seconds(text: &str) -> Result<u32, String> {
 pub(super) enum Unsound {
     #[error("--parent: {0}")]
     Usage(String),
+    #[error("--zone: {0}")]
+    Zone(String),
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -100,7 +122,7 @@ impl Unsound {
     pub(super) const fn exit_code(&self) -> u8 {
         match self {
             Unsound::Failed(_) => 1,
-            Unsound::Usage(_) => 2,
+            Unsound::Usage(_) | Unsound::Zone(_) => 2,
             Unsound::Warned(_) => 3,
         }
     }
@@ -121,7 +143,8 @@ impl Delegation {
 impl Show {
     fn run(self) -> anyhow::Result<()> {
         let config = self.file.load(None)?;
-        let wanted = delegation::Delegation::new(&config, self.parent.parent.as_ref(), self.ttl);
+        let (zone, parent) = (self.zone.find(&config)?, self.parent.parent.as_ref());
+        let wanted = delegation::Delegation::new(&config, zone, parent, self.ttl);
         let wanted = wanted.map_err(Unsound::Usage)?;
         print(&wanted.render(self.format))?;
         log::tell(wanted.next_step(self.format));
@@ -132,8 +155,8 @@ impl Show {
 impl Verify {
     async fn run(self, config: &Config) -> anyhow::Result<()> {
         // The TTL at the parent is compared with the zone's own, not with this one.
-        let wanted =
-            delegation::Delegation::new(config, self.parent.parent.as_ref(), config.zone.ns_ttl_seconds);
+        let (zone, parent) = (self.zone.find(config)?, self.parent.parent.as_ref());
+        let wanted = delegation::Delegation::new(config, zone, parent, config.zone.ns_ttl_seconds);
         let wanted = wanted.map_err(Unsound::Usage)?;
         let resolver = self.resolver.or_else(Places::system_resolver);
         let places = Places { parent: self.parent_ns, resolver };

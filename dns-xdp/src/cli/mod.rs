@@ -21,6 +21,7 @@ mod run;
 mod service;
 mod stats;
 mod status;
+mod suffix;
 mod terminal;
 mod top;
 mod unload;
@@ -90,6 +91,9 @@ enum Verb {
     /// List and change the services: names that answer their healthy nodes
     #[command(subcommand, after_help = service::EXAMPLE)]
     Service(service::Service),
+    /// List and change the suffixes: other names under which every name of the zone is repeated
+    #[command(subcommand, after_help = suffix::EXAMPLE)]
+    Suffix(suffix::Suffix),
     /// List and change the static records of the zone, such as TXT, SRV and CNAME
     #[command(subcommand, after_help = record::EXAMPLE)]
     Record(record::Record),
@@ -170,6 +174,7 @@ fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Top(top) => briefly(top.run(&client())),
         Verb::Node(node) => briefly(node.run(&client())),
         Verb::Service(service) => briefly(service.run(&client())),
+        Verb::Suffix(suffix) => briefly(suffix.run(&client())),
         Verb::Record(record) => briefly(record.run(&client())),
         Verb::Zone(zone) => zone.run(&client()),
         Verb::Query(query) => briefly(query.run(&client())),

@@ -12,12 +12,13 @@ use crate::config::Config;
 use crate::config::edit::{Edited, RecordKeys, import_records, record_sections};
 use crate::control::api::{Status, ZoneFile};
 use crate::control::{Client, Command};
+use crate::delegation::Delegation;
 use crate::failover::healthy_zone;
 use crate::log;
 use crate::records::{
     ZoneRecord, full_name, presentation, records_of_zone_file, relative, type_text, zone_file_text,
 };
-use crate::zone::zone_file;
+use crate::zone::zone_file_of;
 
 pub(super) const EXAMPLE: &str = "Example: dns-xdp zone export > demo.example.com.zone";
 
@@ -32,6 +33,9 @@ pub(super) enum Zone {
         /// The configuration file [default: /etc/dns-xdp/dns-xdp.toml]
         #[arg(long, value_name = "FILE", requires = "configured")]
         config: Option<PathBuf>,
+        /// A suffix that is a zone of its own [default: the zone of the configuration]
+        #[arg(long, value_name = "NAME", value_parser = super::delegation::zone)]
+        zone: Option<Name>,
     },
     /// Add the records of a zone file, all of them or none; the SOA and NS records of the zone are left out
     #[command(after_help = "Example: dns-xdp zone import demo.example.com.zone")]
@@ -55,14 +59,20 @@ impl Zone {
             config.map_or_else(ConfigFile::default_file, |config| ConfigFile { config })
         };
         match self {
-            Zone::Export { configured: true, config } => {
+            Zone::Export { configured: true, config, zone } => {
                 let file = file(config);
                 let config = file.load(None)?;
-                let title = format!("; {}, as {} configures it\n", config.zone.apex, file.config.display());
-                print(&(title + &zone_file(&healthy_zone(&config))))
+                if let Some(name) = &zone {
+                    Delegation::zone_named(&config, name).map_err(anyhow::Error::msg)?;
+                }
+                let apex = zone.as_ref().map_or(config.zone.apex.clone(), Name::to_lowercase);
+                let title = format!("; {apex}, as {} configures it\n", file.config.display());
+                print(&(title + &zone_file_of(&healthy_zone(&config), &apex)))
             }
-            Zone::Export { .. } => {
-                let ZoneFile { text } = briefly(async { Ok(client.ask(&Command::ZoneExport).await?) })?;
+            Zone::Export { zone, .. } => {
+                let of = |zone: Name| Command::ZoneExportOf { zone: zone.to_string() };
+                let command = zone.map_or(Command::ZoneExport, of);
+                let ZoneFile { text } = briefly(async { Ok(client.ask(&command).await?) })?;
                 print(&text)
             }
             Zone::Import { file: path, print: true, config, .. } => {

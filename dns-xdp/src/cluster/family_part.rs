@@ -18,7 +18,7 @@ impl FamilyPart {
         let nodes: Vec<Node> = nodes().map(|(_, node)| node.clone()).collect();
         let members = whole.members().within(&nodes, |node| places.binary_search(&node).ok());
         // Decisions about services look at their members only, so the services are not copied.
-        let parts = Parts { nodes, services: Vec::new() };
+        let parts = Parts { nodes, services: Vec::new(), suffixes: Vec::new() };
         let cluster = Cluster::with(parts, Arc::new(members));
         FamilyPart { places, cluster }
     }

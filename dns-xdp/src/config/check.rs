@@ -9,8 +9,9 @@ use super::diagnostic::{At, Diagnostics, values};
 use super::record::RecordSpec;
 use super::spec::{ClusterSpec, NodeSpec};
 use super::table_reader::TableReader;
-use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, field};
-use crate::cluster::{APEX, Cluster, Node, Service};
+use super::{Capacity, Mode, NsAddresses, Quorum, Xdp, field, suffix};
+use crate::cluster::{APEX, Cluster, Node, Parts, Service};
+use crate::records::with_names_above;
 
 /// Records every problem of the cluster as a whole.
 pub(super) fn cluster(spec: &ClusterSpec, problems: &Diagnostics) {
@@ -77,14 +78,33 @@ fn and_names_above(name: &str) -> impl Iterator<Item = &str> {
     std::iter::once(name).chain(above)
 }
 
-/// Records a problem if the table has no room for the zone, because a failover could not be published.
-pub(super) fn capacity(spec: &ClusterSpec, records: &[RecordSpec], xdp: &Xdp, problems: &Diagnostics) {
+/// Returns the names of the zone, relative to it. Names of the suffixes are not among them.
+pub(super) fn names_of_the_zone<'s>(
+    spec: &'s ClusterSpec,
+    records: &'s [RecordSpec],
+) -> impl Iterator<Item = &'s str> {
     let servers = spec.nodes.iter().filter_map(|node| node.ns.as_ref());
     let nodes = spec.nodes.iter().map(|node| &node.name).chain(servers).map(|name| name.value.as_str());
     let services = spec.services.iter().map(|service| service.name.value.as_str());
     let records = records.iter().map(RecordSpec::relative);
-    let names = nodes.chain(services).chain(records).chain([APEX]).flat_map(and_names_above);
-    let names = names.collect::<BTreeSet<_>>().len();
+    nodes.chain(services).chain(records).chain([APEX])
+}
+
+/// Returns how many names exist, with those under the suffixes.
+fn count(spec: &ClusterSpec, records: &[RecordSpec]) -> usize {
+    let names: BTreeSet<&str> = names_of_the_zone(spec, records).flat_map(and_names_above).collect();
+    let Some(apex) = spec.apex.as_ref().filter(|_| !spec.suffixes.is_empty()) else { return names.len() };
+    let full = |name: &str| crate::records::full_name(name, apex).ok();
+    let names = with_names_above(names.into_iter().filter_map(full), apex);
+    let suffixes = suffix::names(&spec.suffixes);
+    let copies = suffix::copies(&names, apex, &suffixes);
+    let above = with_names_above(suffixes.into_iter().filter(|suffix| apex.zone_of(suffix)), apex);
+    names.into_iter().chain(copies).chain(above).collect::<BTreeSet<_>>().len()
+}
+
+/// Records a problem if the table has no room for the zone, because a failover could not be published.
+pub(super) fn capacity(spec: &ClusterSpec, records: &[RecordSpec], xdp: &Xdp, problems: &Diagnostics) {
+    let names = count(spec, records);
     let most = xdp.capacity.most() as usize;
     if xdp.mode == Mode::Off || names <= most {
         return;
@@ -146,6 +166,7 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
         is_in_apex: node.apex.value,
         backup: values(&node.backup),
         weight: node.weight,
+        sets: suffix::into_sets(node.sets),
         health: node.health,
     };
     let services = spec.services.into_iter();
@@ -159,7 +180,11 @@ pub(super) fn into_cluster(spec: ClusterSpec) -> Cluster {
         answers_max: service.answers_max,
         health: service.health,
     });
-    Cluster::new(spec.nodes.into_iter().map(node).collect(), services.collect())
+    Cluster::of(Parts {
+        nodes: spec.nodes.into_iter().map(node).collect(),
+        services: services.collect(),
+        suffixes: spec.suffixes.into_iter().map(suffix::into_suffix).collect(),
+    })
 }
 
 /// Records values that are in a list twice.

@@ -1,10 +1,11 @@
 //! Changes the text of the configuration file, and keeps everything else in it, comments too.
 //!
-//! Nodes are here and in `node_keys`, services in `service`, static records in `record`. The functions take a text and
-//! return a text. The caller parses the new text before it writes it.
+//! Nodes are here and in `node_keys`, services in `service`, suffixes in `suffix`, static records in `record`. The
+//! functions take a text and return a text. The caller parses the new text before it writes it.
 mod node_keys;
 mod record;
 pub(super) mod service;
+mod suffix;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,6 +16,7 @@ pub use record::{
     Existing, RecordKeys, add_records, import_records, record_sections, remove_record, set_record,
 };
 pub use service::{ServiceKeys, add_service, remove_service, set_service};
+pub use suffix::{add_suffix, remove_suffix};
 
 use super::{nearest, spec};
 

@@ -6,7 +6,7 @@ use super::spec;
 use super::{Config, Failback, NsAddresses, Quorum};
 use crate::cluster::{
     Dns, Elsewhere, Expect, FamilyRule, HealthCheck, Http, Order, Pattern, Probe, ProbeKind, Redis, Require,
-    Role, TcpDialogue, Trust,
+    Role, Suffix, TcpDialogue, Trust,
 };
 use crate::fnv::Fnv1a;
 use crate::records::{RecordSet, octets_of_data};
@@ -53,6 +53,13 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         if !node.is_in_apex {
             writeln!(out, "apex false")?;
         }
+        for (set, addresses) in &node.sets {
+            write!(out, "addresses {set}")?;
+            for address in addresses.addresses() {
+                write!(out, " {address}")?;
+            }
+            writeln!(out)?;
+        }
     }
     for service in &config.cluster.services {
         writeln!(out, "service {} {}", service.name, service.nodes.join(" "))?;
@@ -74,6 +81,9 @@ fn canonical(config: &Config, out: &mut impl fmt::Write) -> fmt::Result {
         if let Some(own) = &service.health {
             health(own, out)?;
         }
+    }
+    for Suffix { name, set } in &config.cluster.suffixes {
+        writeln!(out, "suffix {name} {}", set.as_deref().unwrap_or("-"))?;
     }
     for RecordSet { owner, rtype, ttl_seconds, data } in config.records.iter() {
         write!(out, "record {owner} {} {ttl_seconds}", u16::from(*rtype))?;

@@ -58,6 +58,28 @@ pub(super) fn relative_name(value: &DeValue<'_>) -> Read<String> {
     hostname(text)
 }
 
+/// Reads the name of a suffix, in lower case. A final dot stays.
+pub(super) fn suffix_name(value: &DeValue<'_>) -> Read<String> {
+    let text = text(value, "a name such as \"internal\"")?;
+    let name = hostname(text.strip_suffix('.').unwrap_or(text))?;
+    Ok(if text.ends_with('.') { name + "." } else { name })
+}
+
+/// Reads the name of an address set.
+pub(super) fn set(value: &DeValue<'_>) -> Read<String> {
+    set_name(text(value, "the name of an address set such as \"internal\"")?)
+}
+
+/// Returns the name of an address set in lower case.
+pub(super) fn set_name(text: &str) -> Read<String> {
+    match hostname(text) {
+        Ok(name) if !name.contains('.') => Ok(name),
+        _ => Err(format!(
+            "is `{text}`; use letters, digits and inner hyphens, at most {LONGEST_LABEL} of them"
+        )),
+    }
+}
+
 /// Reads the name of a name server, or `false` for none.
 pub(super) fn name_server(value: &DeValue<'_>) -> Read<Option<String>> {
     match value.as_bool() {

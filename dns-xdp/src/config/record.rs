@@ -8,9 +8,9 @@ use toml::de::DeValue;
 
 use super::diagnostic::{At, Diagnostics};
 use super::field::{self, Read};
-use super::nearest;
 use super::spec::ClusterSpec;
 use super::table_reader::TableReader;
+use super::{nearest, suffix};
 use crate::cluster::APEX;
 use crate::records::{
     RecordSet, Records, canonical, data, full_name, octets_of_data, presentation, record_type, refusal,
@@ -146,7 +146,7 @@ pub(super) fn check(records: &[RecordSpec], spec: &ClusterSpec, problems: &Diagn
         }
         holders.entry(&record.name.value).or_default().push(record);
         alone(record, problems);
-        if let Some(holder) = holder.get(name)
+        if let Some(holder) = holder.get(name).map(str::to_owned).or_else(|| holder.under_suffix(spec, name))
             && (record.is_address() || record.is_alias())
         {
             let text = if record.is_alias() {
@@ -236,6 +236,12 @@ impl<'s> Holders<'s> {
     fn get(&self, relative: &str) -> Option<&str> {
         self.0.get(relative).map(String::as_str)
     }
+
+    /// Returns what a suffix repeats at this name.
+    fn under_suffix(&self, spec: &ClusterSpec, relative: &str) -> Option<String> {
+        let (name, suffix) = suffix::repeated(spec, relative)?;
+        Some(format!("{} under the suffix `{suffix}`", self.get(name)?))
+    }
 }
 
 /// Notes each CNAME record that leads back to itself, also by way of wildcards.
@@ -285,7 +291,10 @@ fn existing(records: &[RecordSpec], spec: &ClusterSpec, apex: &Name) -> BTreeSet
     let of_nodes = spec.nodes.iter().flat_map(|node| [Some(&node.name), node.ns.as_ref()]).flatten();
     let others = of_nodes.chain(spec.services.iter().map(|service| &service.name));
     let others = others.filter_map(|name| full_name(&name.value, apex).ok());
-    with_names_above(records.iter().map(|record| record.name.value.clone()).chain(others), apex)
+    let suffixes = suffix::names(&spec.suffixes);
+    let names = with_names_above(records.iter().map(|record| record.name.value.clone()).chain(others), apex);
+    let copies = suffix::copies(&names, apex, &suffixes);
+    with_names_above(names.into_iter().chain(copies).chain(suffixes), apex)
 }
 
 /// Returns the checked records.

@@ -11,13 +11,14 @@ use crate::intent::Intents;
 pub type Revision = u64;
 
 /// The keys of the documents, and the section that each document holds. The documents are joined in this order.
-pub const CONCERNS: [(&str, &str); 6] = [
+pub const CONCERNS: [(&str, &str); 7] = [
     ("config/zone", "zone"),
     ("config/health", "health"),
     ("config/failover", "failover"),
     ("config/nodes", "node"),
     ("config/services", "service"),
     ("config/records", "record"),
+    ("config/suffixes", "suffix"),
 ];
 /// The key of the operators' intents.
 pub const INTENT: &str = "intent";

@@ -14,7 +14,7 @@ use super::kind::{Surroundings, kind, target};
 use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{
     AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
-    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store,
+    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store, suffix,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::flood_limits::{FloodLimits, RateLimit};
@@ -77,6 +77,7 @@ pub(super) struct NodeSpec {
     pub(super) apex: At<bool>,
     pub(super) backup: Vec<At<String>>,
     pub(super) weight: u32,
+    pub(super) sets: Vec<suffix::SetSpec>,
     pub(super) health: HealthCheck,
 }
 
@@ -98,6 +99,7 @@ pub(super) struct ClusterSpec {
     pub(super) ns_addresses: NsAddresses,
     pub(super) nodes: Vec<NodeSpec>,
     pub(super) services: Vec<ServiceSpec>,
+    pub(super) suffixes: Vec<suffix::SuffixSpec>,
     pub(super) witness: Vec<At<IpAddr>>,
     pub(super) quorum: Option<At<Quorum>>,
 }
@@ -183,6 +185,8 @@ fn read(
     let records = file.sections("record", "[[record]]").into_iter();
     let records = records.filter_map(|section| record::record(section, apex.as_ref(), ttl_seconds));
     let records: Vec<record::RecordSpec> = records.collect();
+    let suffixes = file.sections("suffix", "[[suffix]]").into_iter();
+    let suffixes = suffixes.filter_map(|section| suffix::suffix(section, apex.as_ref())).collect();
     let control = control(file.section("control", "[control]"), path);
     let metrics = metrics(file.section("metrics", "[metrics]"));
     let events = events(file.section("events", "[events]"));
@@ -190,8 +194,9 @@ fn read(
     file.close();
 
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
-    let spec = ClusterSpec { apex, ns_addresses, nodes, services, witness, quorum };
+    let spec = ClusterSpec { apex, ns_addresses, nodes, services, suffixes, witness, quorum };
     check::cluster(&spec, problems);
+    suffix::check(&spec, &records, problems);
     record::check(&records, &spec, problems);
     check::capacity(&spec, &records, &xdp, problems);
     let failover = Failover {
@@ -199,16 +204,24 @@ fn read(
         witness: values(&spec.witness),
         ..failover
     };
+    let suffixes = suffix::names(&spec.suffixes);
     let cluster = check::into_cluster(spec);
+    let zone = zone?;
+    let records = Arc::new(record::into_records(records));
+    let repeated_records = match suffixes.is_empty() {
+        true => Arc::clone(&records),
+        false => Arc::new(records.repeated(&zone.apex, &suffixes)),
+    };
     Some(Config {
         path: path.to_owned(),
-        zone: zone?,
+        zone,
         listen,
         xdp,
         flood_limits,
         failover,
         cluster,
-        records: Arc::new(record::into_records(records)),
+        records,
+        repeated_records,
         control,
         metrics,
         events,
@@ -456,6 +469,7 @@ fn node(mut section: TableReader<'_>, position: usize, usual: &Usual) -> Option<
     let weight = section.value("weight", field::weight).unwrap_or(WEIGHT);
     let quorum = section.located("quorum", field::boolean);
     let apex = section.located("apex", field::boolean).unwrap_or(At { at, value: true });
+    let sets = suffix::sets(section.section("addresses", "[node.addresses]"));
     let health = section.section("health", "[node.health]");
     let health =
         if health.says("probe", NO_PROBE) { unprobed(health) } else { self::health(health, usual).check };
@@ -469,7 +483,7 @@ fn node(mut section: TableReader<'_>, position: usize, usual: &Usual) -> Option<
         None => !health.probes.is_empty(),
     };
     section.close();
-    Some(NodeSpec { name: name?, ipv4, ipv6, ns, quorum, apex, backup, weight, health })
+    Some(NodeSpec { name: name?, ipv4, ipv6, ns, quorum, apex, backup, weight, sets, health })
 }
 
 /// Reads the health of a node that is not probed. No other key has an effect.

@@ -100,6 +100,26 @@ impl<'a> TableReader<'a> {
         array.iter().filter_map(section).collect()
     }
 
+    /// Returns each key of this table with the table under it. Every key is known.
+    pub(super) fn tables(&mut self, title: &str) -> Vec<(At<String>, TableReader<'a>)> {
+        let mut tables = Vec::new();
+        for (key, value) in self.table.into_iter().flatten() {
+            let Some(table) = self.table_in(value, title) else { continue };
+            let (at, name) = (key.span().start, key.get_ref().to_string());
+            let title = title.rsplit_once('.').map_or(title, |(above, _)| above);
+            let reader = TableReader {
+                title: format!("{title}.{name}]"),
+                at,
+                table: Some(table),
+                problems: self.problems,
+                asked: Vec::new(),
+                refused: Vec::new(),
+            };
+            tables.push((At { at, value: name }, reader));
+        }
+        tables
+    }
+
     /// Whether `key` has exactly this text.
     pub(super) fn says(&self, key: &str, text: &str) -> bool {
         let value = self.table.and_then(|table| table.get(key));

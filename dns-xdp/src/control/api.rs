@@ -3,10 +3,12 @@
 //! `node`, `services`, `records` and `store` have the parts about nodes, services, records and the store. Nothing here
 //! reads or writes a socket.
 mod family;
+mod guard;
 mod node;
 mod records;
 mod services;
 mod store;
+mod suffixes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +22,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use family::FamilyStatus;
-pub use node::{HeldStatus, NodeEntry, NodeStatus, UNPROBED};
+pub use guard::GuardStatus;
+pub use node::{HeldStatus, NodeEntry, NodeStatus, SetStatus, UNPROBED};
 pub use records::RecordEntry;
 pub use services::{ServiceEntry, ServiceStatus};
 pub use store::{ClusterServer, ClusterStatus, StoreStatus};
+pub use suffixes::{SuffixEntry, SuffixStatus};
 
 use crate::cluster::{Admin, AllDown, Order};
 use crate::config::edit::{EditError, NodeKeys, RecordKeys, unknown_node};
@@ -88,6 +92,11 @@ pub enum Command {
     },
     /// Answers [`ZoneFile`].
     ZoneExport,
+    /// Answers a [`ZoneFile`] of a suffix that is a zone of its own.
+    ZoneExportOf {
+        /// Its name.
+        zone: String,
+    },
     /// Answers a list of [`NodeEntry`].
     NodeList,
     /// Adds a node.
@@ -170,6 +179,24 @@ pub enum Command {
     /// Removes a service.
     ServiceRemove {
         /// The name, relative to the zone, or `@`.
+        name: String,
+        /// Whether to leave the configuration file unchanged.
+        ephemeral: bool,
+    },
+    /// Answers a list of [`SuffixEntry`].
+    SuffixList,
+    /// Adds a suffix.
+    SuffixAdd {
+        /// One label relative to the zone, or the full name.
+        name: String,
+        /// The address set; `None`: the nodes' own addresses.
+        addresses: Option<String>,
+        /// Whether to leave the configuration file unchanged.
+        ephemeral: bool,
+    },
+    /// Removes a suffix.
+    SuffixRemove {
+        /// One label relative to the zone, or the full name.
         name: String,
         /// Whether to leave the configuration file unchanged.
         ephemeral: bool,
@@ -371,6 +398,9 @@ pub struct Status {
     /// down are listed, at most 1,000.
     #[serde(default)]
     pub services: Vec<ServiceStatus>,
+    /// The suffixes, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suffixes: Vec<SuffixStatus>,
     /// The guaranteed repair time.
     pub promise: RepairBound,
     /// How long the program answers without its daemon.
@@ -399,23 +429,6 @@ pub struct Status {
     /// The place of the shared part of the configuration.
     #[serde(default)]
     pub store: StoreStatus,
-}
-
-/// The limits in force, and what they have held back since the program was first attached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuardStatus {
-    /// Whether cookies are made and verified.
-    pub cookies: bool,
-    /// Answers per second to each client prefix; 0: no limit.
-    pub answers_per_second: u32,
-    /// Queries per second that the program passes up; 0: no limit.
-    pub fallback_per_second: u32,
-    /// Queries not answered, because their prefix is above its limit.
-    pub rate_limited: u64,
-    /// Queries that the program answered truncated instead.
-    pub slipped: u64,
-    /// Queries dropped instead of passed up to the responder.
-    pub fallback_limited: u64,
 }
 
 /// The rate of answers, averaged over the last seconds.

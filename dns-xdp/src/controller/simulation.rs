@@ -132,10 +132,12 @@ fn configured(nodes: usize, changed: bool, failback: Failback) -> Configured {
         if node == 3 {
             text.push_str("backup = [\"node2\"]\n");
         }
+        text.push_str(&sharing::addresses_in_the_set(node, nodes));
     }
     if changed {
         text.push_str("[node.health]\nport = 6380\n");
     }
+    text.push_str(sharing::SUFFIX);
     Configured::new(text, None)
 }
 

@@ -12,10 +12,11 @@ use super::kernel_version::KernelVersion;
 use super::ladder::{Facts, MTU_USUAL, RETRY, Refusal, Rung, rungs};
 use super::pins::{self, Pins};
 use super::program::{self, errno, is_want, root_cause};
-use super::variant::{ProgramFeatures, Variant};
+use super::variant::Variant;
 use super::{Attached, Error};
 use crate::config::Mode;
 use crate::network::{Link, Network};
+use crate::program_features::ProgramFeatures;
 
 /// The number of polls while a released link may still be attached: 200 ms in all.
 const DETACHING_POLLS: u32 = 20;

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use dns_xdp_ebpf::table::{self, BUCKETS, NameEntry, NameOverflow, NameWords, SOA_MAX, Slot, ZoneHeader};
+use dns_xdp_ebpf::table::{
+    self, BUCKETS, NameEntry, NameOverflow, NameWords, SOA_MAX, Slot, Types, ZoneHeader,
+};
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::perfect_hash;
@@ -149,7 +151,9 @@ fn slot(zone: &Zone, name: &Name, addresses: &Addresses, chunks: &mut Chunks) ->
     let ipv4: Vec<[u8; 4]> = addresses.ipv4.iter().map(Ipv4Addr::octets).collect();
     let ipv6: Vec<[u8; 16]> = addresses.ipv6.iter().map(Ipv6Addr::octets).collect();
     let members = table::Addresses { ipv4: &ipv4, ipv6: &ipv6, most: addresses.answers_max };
-    slot.entry.types = zone.records().types(name);
+    // The program has the SOA record of the zone's own apex only.
+    let is_further = !zone.apex().zone_of(name);
+    slot.entry.types = if is_further { Types::ALL } else { zone.records().types(name) };
     // The program follows no CNAME record. It has one SOA record, with the zone's negative TTL.
     let is_reserved = addresses.refused
         || addresses.nodata_ttl_seconds.is_some()

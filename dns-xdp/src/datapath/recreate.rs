@@ -2,8 +2,9 @@
 use std::time::Duration;
 
 use super::pins::Pins;
-use super::{Error, Kernel, ProgramFeatures, layout, program};
+use super::{Error, Kernel, layout, program};
 use crate::network::{Network, Serving};
+use crate::program_features::ProgramFeatures;
 use crate::zone::Zone;
 
 impl Kernel {

@@ -1,53 +1,16 @@
 //! The variants of the program: a feature that is off is not loaded.
 use std::fmt;
 
-use dns_xdp_ebpf::table::FloodPolicy;
-
 use crate::config::Config;
-use crate::zone::Zone;
+use crate::program_features::ProgramFeatures;
 
-/// The features that a zone needs, besides answers to names that exist.
-///
-/// No program has both: the verifier would follow more than 1,000,000 instructions. With cookies or limits, the queries
-/// that a wildcard may answer go up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ProgramFeatures {
-    /// Cookies and limits on answers.
-    pub guarded: bool,
-    /// Wildcards. Without this feature the queries that a wildcard may answer go up.
-    pub wildcards: bool,
-}
-
-impl ProgramFeatures {
-    const fn new(guarded: bool, wildcards: bool) -> ProgramFeatures {
-        ProgramFeatures { guarded, wildcards: wildcards && !guarded }
-    }
-
-    /// Returns the features that a zone needs.
-    pub fn of(zone: &Zone) -> ProgramFeatures {
-        let FloodPolicy { answers, secret_count, .. } = zone.flood_policy();
-        Self::new(answers.interval != 0 || *secret_count != 0, zone.has_wildcard())
-    }
-
-    /// Returns the features that the zone of a configuration needs.
-    pub fn of_config(config: &Config) -> ProgramFeatures {
-        // A name between such a name and the apex may be a wildcard, too.
-        let services = &config.cluster.services;
-        let wildcards = services.iter().any(|service| service.name.split('.').any(|label| label == "*"))
-            || config.records.owners().any(|owner| owner.iter().any(|label| label == b"*"));
-        Self::new(config.flood_limits.takes_guarded_program(), wildcards)
-    }
-
-    /// Returns the features that the zones of both need.
-    #[must_use]
-    pub fn and(self, other: ProgramFeatures) -> ProgramFeatures {
-        Self::new(self.guarded || other.guarded, self.wildcards || other.wildcards)
-    }
-
-    /// Whether these features include the others.
-    pub fn cover(self, others: ProgramFeatures) -> bool {
-        (self.guarded || !others.guarded) && (self.wildcards || !others.wildcards)
-    }
+/// Returns the features that the zone of a configuration needs.
+pub fn features_of(config: &Config) -> ProgramFeatures {
+    // A name between such a name and the apex may be a wildcard, too.
+    let services = &config.cluster.services;
+    let wildcards = services.iter().any(|service| service.name.split('.').any(|label| label == "*"))
+        || config.records.owners().any(|owner| owner.iter().any(|label| label == b"*"));
+    ProgramFeatures::new(config.flood_limits.takes_guarded_program(), wildcards)
 }
 
 /// One of the programs that answer. For a zone that needs only common features, 2 variants give the same answers.
@@ -134,14 +97,6 @@ mod tests {
     }
 
     #[test]
-    fn features_cover_what_they_have() {
-        let [plain, guarded, wildcards] = [0, 1, 2].map(|nth: usize| Variant::ALL[nth].features);
-        assert!(guarded.cover(plain) && wildcards.cover(plain) && wildcards.cover(wildcards));
-        assert!(!guarded.cover(wildcards) && !wildcards.cover(guarded) && !plain.cover(guarded));
-        assert_eq!(guarded.and(wildcards), guarded, "no program has both");
-    }
-
-    #[test]
     fn a_configuration_needs_the_features_that_its_zone_needs() {
         let text = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"node1\"\n\
                     ipv4 = \"192.0.2.1\"\n";
@@ -157,7 +112,7 @@ mod tests {
         ] {
             let config = Config::parse(&format!("{text}{more}"), std::path::Path::new("f")).unwrap();
             let zone = crate::failover::healthy_zone(&config);
-            assert_eq!(ProgramFeatures::of_config(&config), ProgramFeatures::of(&zone), "{more}");
+            assert_eq!(features_of(&config), ProgramFeatures::of(&zone), "{more}");
         }
     }
 }

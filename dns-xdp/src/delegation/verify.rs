@@ -49,7 +49,7 @@ pub async fn verify(
     let (parent, servers, resolver) = tokio::join!(
         parent::verify(config, delegation, places, asker),
         server::verify(config, delegation, asker),
-        resolver::verify(config, places.resolver, asker),
+        resolver::verify(config, delegation, places.resolver, asker),
     );
     let mut findings = vec![enough(delegation)];
     findings.extend(parent.into_iter().chain(servers).chain(resolver));
@@ -72,10 +72,10 @@ fn enough(delegation: &Delegation) -> CheckResult {
 }
 
 /// Returns the name of the first node and a record type. The node has an address of this type.
-fn node(config: &Config) -> (Name, RecordType) {
-    let node = config.cluster.nodes.first().expect("a cluster has a node");
+fn node(delegation: &Delegation) -> (Name, RecordType) {
+    let node = delegation.nodes.first().expect("a zone has a node");
     let rtype = if node.ipv4.is_some() { RecordType::A } else { RecordType::AAAA };
-    (failover::owner(&node.name, &config.zone.apex), rtype)
+    (failover::owner(&node.name, &delegation.apex), rtype)
 }
 
 /// Returns a name of another zone (RFC 2606, section 3).

@@ -23,6 +23,8 @@ pub enum Kind {
     Service,
     /// Static records were added, changed or removed by command.
     Record,
+    /// A suffix was added or removed by command.
+    Suffix,
     /// An operator has changed a node's intent.
     Admin,
     /// A node with unknown health is up.
@@ -75,7 +77,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 32] = [
+    pub const ALL: [Kind; 33] = [
         Kind::Start,
         Kind::Stop,
         Kind::Reload,
@@ -84,6 +86,7 @@ impl Kind {
         Kind::Node,
         Kind::Service,
         Kind::Record,
+        Kind::Suffix,
         Kind::Admin,
         Kind::Up,
         Kind::Suspect,
@@ -121,6 +124,7 @@ impl Kind {
             Kind::Node => "node",
             Kind::Service => "service",
             Kind::Record => "record",
+            Kind::Suffix => "suffix",
             Kind::Admin => "admin",
             Kind::Up => "up",
             Kind::Suspect => "+suspect",

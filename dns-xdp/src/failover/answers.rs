@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::families::{Families, Frozen, LastApart};
 use super::rendezvous::substitute;
 use super::service::{self, distinct};
+use super::sets::SetAnswers;
 use super::{Effective, NodeState, Situation, View, kept};
 use crate::cluster::{Admin, AllDown, Cluster, Family, Group, Members, Node, Order};
 
@@ -21,6 +22,8 @@ pub struct Answers {
     pub seconds_left: BTreeMap<usize, u32>,
     /// The answers that differ in a family.
     pub families: Families,
+    /// The answers of each address set that a suffix uses, by its name.
+    pub sets: BTreeMap<String, SetAnswers>,
     /// For each service in the order of the names, the nodes whose addresses it answers; empty: refused. Services with
     /// the same rules and the same answer share a list.
     pub(super) services: Vec<Arc<[usize]>>,
@@ -42,6 +45,9 @@ pub struct LastAnswers {
     /// The answers that differ in a family.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub families: BTreeMap<Family, LastApart>,
+    /// The answers of each address set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, LastAnswers>,
 }
 
 impl LastAnswers {
@@ -57,6 +63,9 @@ impl LastAnswers {
             nodes: answers.nodes.iter().cloned().zip(by_node).collect(),
             services: answers.services().map(service).collect(),
             families: answers.families.named(name, |service| answers.names[service].clone()),
+            sets: (answers.sets.iter())
+                .map(|(name, set)| (name.clone(), LastAnswers::new(&set.answers, at)))
+                .collect(),
         }
     }
 
@@ -74,11 +83,18 @@ impl LastAnswers {
             by_node: by_node.collect(),
             seconds_left: BTreeMap::new(),
             families: Families::placed(&self.families, place, place_of_service),
+            sets: BTreeMap::new(),
             services: services.collect(),
             names: Arc::clone(&names),
             nodes: Arc::clone(&nodes),
         };
-        answers.carried(cluster)
+        let mut carried = answers.carried(cluster);
+        for part in cluster.address_sets() {
+            if let Some((last, set)) = self.sets.get(part.name()).zip(carried.sets.get_mut(part.name())) {
+                set.answers = Arc::new(last.answers(part.cluster()));
+            }
+        }
+        carried
     }
 }
 
@@ -104,25 +120,54 @@ impl Answers {
             && self.services == others.services
             && self.names == others.names
             && self.families == others.families
+            && self.sets_name_as(others)
             && self.nodes == others.nodes
     }
 
     /// Returns the configured answers: every node answers for itself, and every service answers all its members or the
-    /// first.
+    /// first. Another node answers for a node that lacks the address set.
     pub fn configured(cluster: &Cluster) -> Self {
-        let by_node = (0..cluster.nodes.len()).map(Some).collect();
-        Answers::of_groups(cluster, by_node, |_, group| match group.order {
-            Order::Rotate => Arc::clone(&group.members),
-            Order::First => group.members.iter().copied().take(1).collect(),
-        })
+        let has_address = |index: usize| cluster.nodes[index].has_address();
+        let able: Vec<usize> = (0..cluster.nodes.len()).filter(|&index| has_address(index)).collect();
+        let answering = |index: usize| match has_address(index) {
+            true => Some(index),
+            false => substitute(cluster, index, &able).or(Some(index)),
+        };
+        let by_node: Vec<Option<usize>> = (0..cluster.nodes.len()).map(answering).collect();
+        let in_order = |order: Order, nodes: &[usize]| match order {
+            Order::Rotate => nodes.into(),
+            Order::First => nodes.iter().copied().take(1).collect(),
+        };
+        let answers = Answers::of_groups(cluster, Vec::new(), |_, group| {
+            if group.members.iter().all(|&member| has_address(member)) {
+                return match group.order {
+                    Order::Rotate => Arc::clone(&group.members),
+                    Order::First => in_order(group.order, &group.members),
+                };
+            }
+            let with_address = |nodes: &[usize]| -> Vec<usize> {
+                nodes.iter().copied().filter(|&node| has_address(node)).collect()
+            };
+            match (&*with_address(&group.members), &*with_address(&group.backup)) {
+                ([], [first, ..]) => Arc::from([*first]),
+                ([], []) => in_order(
+                    group.order,
+                    &distinct(group.members.iter().filter_map(|&member| by_node[member])),
+                ),
+                (members, _) => in_order(group.order, members),
+            }
+        });
+        Answers { by_node, sets: SetAnswers::configured(cluster), ..answers }
     }
 
     /// Returns the answers with the operator's `up`, `down` and `drain`. A node with `up` answers for itself. A node
     /// that is taken out is replaced everywhere, if any other node answers for itself. The answers have to be about
     /// this cluster.
     pub(super) fn obeying(&self, cluster: &Cluster, view: &View) -> Self {
-        let mut obeying = self.clone();
-        if view.nodes.iter().all(|state| state.admin == Admin::Auto) {
+        let mut obeying = Answers { sets: self.sets_obeying(cluster, view), ..self.clone() };
+        // A node that lacks the address set counts as taken out, and is in no earlier answer.
+        let mut intents = view.nodes.iter().zip(&cluster.nodes).filter(|(_, node)| node.has_address());
+        if intents.all(|(state, _)| state.admin == Admin::Auto) {
             return obeying;
         }
         let frozen = Frozen { cluster, view, kept: self };
@@ -167,17 +212,20 @@ impl Answers {
         let Situation { cluster, rules, view, healthy, serving, .. } = situation;
         let by_node = substitutes(cluster, view, healthy);
         let is_healthy = |index: usize| healthy.contains(&index);
-        let mut answers = Answers::of_groups(cluster, Vec::new(), |number, group| {
-            let rule = service::rule_while_down(group, rules.all_down);
-            match (&serving[number], rule) {
+        // A service is not down if the address set is what its members lack: it answers their substitutes.
+        let has_address = |node: &usize| cluster.nodes[*node].has_address();
+        let rule = |group: &Group| match group.members.iter().chain(&*group.backup).any(has_address) {
+            true => service::rule_while_down(group, rules.all_down),
+            false => AllDown::Configured,
+        };
+        let mut answers =
+            Answers::of_groups(cluster, Vec::new(), |number, group| match (&serving[number], rule(group)) {
                 (Some(serving), _) => Arc::clone(serving),
                 (None, AllDown::Nodata | AllDown::Refused) => Arc::default(),
                 (None, AllDown::Configured | AllDown::LastGood) => {
                     service::fail_open(group, view, &by_node, is_healthy).into()
                 }
-            }
-        });
-        let rule = |group: &Group| service::rule_while_down(group, rules.all_down);
+            });
         answers.take_last_good(situation, rule);
         Answers { by_node, seconds_left: doubts(cluster, view), ..answers }
     }
@@ -258,6 +306,7 @@ impl Answers {
             by_node,
             seconds_left: BTreeMap::new(),
             families: Families::default(),
+            sets: BTreeMap::new(),
             services: members.groups_of().iter().map(|&group| Arc::clone(&lists[group])).collect(),
             names: Arc::clone(members.services()),
             nodes: Arc::clone(members.nodes()),
@@ -295,16 +344,20 @@ impl Answers {
         let members = cluster.members();
         let now: BTreeMap<&str, usize> =
             cluster.nodes.iter().map(|node| node.name.as_str()).zip(0..).collect();
-        let place = |then: usize| now.get(self.nodes[then].as_str()).copied();
+        let place = |then: usize| {
+            let place = now.get(self.nodes[then].as_str()).copied();
+            place.filter(|&place| cluster.nodes[place].has_address())
+        };
+        let mut carried = Answers { sets: self.sets_carried(cluster), ..Answers::configured(cluster) };
+        let configured = &carried.by_node;
         let then: BTreeMap<&str, Option<usize>> =
             self.nodes.iter().map(String::as_str).zip(self.by_node.iter().copied()).collect();
         let carry = |(index, node): (usize, &Node)| match then.get(node.name.as_str()) {
             Some(None) => None,
-            Some(Some(answering)) => place(*answering).or(Some(index)),
-            None => Some(index),
+            Some(Some(answering)) => place(*answering).or(configured[index]),
+            None => configured[index],
         };
-        let by_node = (0..).zip(&cluster.nodes).map(carry).collect();
-        let mut carried = Answers { by_node, ..Answers::configured(cluster) };
+        carried.by_node = (0..).zip(&cluster.nodes).map(carry).collect();
         let mut lists: HashMap<*const usize, Option<Arc<[usize]>>> = HashMap::new();
         let same_names = Arc::ptr_eq(&self.names, members.services());
         let place_of_service = |place: usize, names: &[String], name: &String| match same_names {

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use hickory_proto::rr::Name;
 use proptest::prelude::*;
 
-use super::tests::{config, node, rules, service};
+use super::tests::{config, give_set, node, rules, service, suffix};
 use super::zone::owner;
 use super::*;
-use crate::cluster::{AllDown, Node, Order, Service};
+use crate::cluster::{AllDown, Node, Order, Parts, Service};
 use crate::config::{Config, Quorum as Needed};
 
 fn admin() -> impl Strategy<Value = Admin> {
@@ -76,9 +76,38 @@ fn a_cluster() -> impl Strategy<Value = Cluster> {
             )
         };
         let services = (a_service("db"), proptest::option::of(a_service("@")));
-        (nodes, services)
-            .prop_map(|(nodes, (db, apex))| Cluster::new(nodes, std::iter::once(db).chain(apex).collect()))
+        let sets = proptest::option::of(proptest::collection::vec(a_set(), count));
+        (nodes, services, sets).prop_map(|(mut nodes, (db, apex), sets)| {
+            let mut suffixes = Vec::new();
+            for (number, (node, set)) in (1..).zip(nodes.iter_mut().zip(sets.into_iter().flatten())) {
+                suffixes = vec![suffix("internal", Some("internal")), suffix("also", None)];
+                // The first node is probed, and a suffix needs a node that is.
+                let set = set.unwrap_or((number == 1, false));
+                give_set(node, "internal", set);
+            }
+            Cluster::of(Parts { nodes, services: std::iter::once(db).chain(apex).collect(), suffixes })
+        })
     })
+}
+
+/// The families of a node in an address set; `None`: the node lacks the set.
+fn a_set() -> impl Strategy<Value = Option<(bool, bool)>> {
+    let families = prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))];
+    proptest::option::weighted(0.7, families)
+}
+
+/// The nodes with an address set, or the nodes with their own addresses, by the name of the suffix; `None`: the apex.
+fn part<'c>(config: &'c Config, name: &Name) -> &'c Cluster {
+    let suffix = config.cluster.suffixes.iter().find(|suffix| suffix.name.zone_of(name));
+    let part = suffix.and_then(|suffix| config.cluster.address_set(suffix.set.as_ref()?));
+    part.map_or(&config.cluster, |part| part.cluster())
+}
+
+/// The names of a service, in the zone and under the suffixes.
+fn names_of(config: &Config, service: &Service) -> Vec<Name> {
+    let suffixes = config.cluster.suffixes.iter().map(|suffix| &suffix.name);
+    let origins = std::iter::once(&config.zone.apex).chain(suffixes);
+    origins.map(|origin| owner(&service.name, origin)).collect()
 }
 
 fn a_view(count: usize, apart: &[(String, usize)]) -> impl Strategy<Value = View> + use<> {
@@ -142,7 +171,7 @@ proptest! {
         for decision in decisions(&config, &history) {
             let zone = zone(&config, &decision);
             for (name, addresses) in zone.names() {
-                let own = config.cluster.services.iter().find(|service| owner(&service.name, &config.zone.apex) == *name);
+                let own = config.cluster.services.iter().find(|service| names_of(&config, service).contains(name));
                 let rule = own.and_then(|service| service.all_down).unwrap_or(config.failover.all_down);
                 let is_empty = addresses.iter().next().is_none();
                 prop_assert!(!is_empty || matches!(rule, AllDown::Nodata | AllDown::Refused), "{}", name);
@@ -160,18 +189,47 @@ proptest! {
             let nodes = config.cluster.nodes.iter().zip(&decision.effective);
             let dead: BTreeSet<IpAddr> = nodes
                 .filter(|(_, effective)| **effective != Effective::Up)
-                .flat_map(|(node, _)| node.addresses())
+                .flat_map(|(node, _)| node.all_addresses())
                 .collect();
             prop_assert!(!decision.fail_open);
             let looks_back = |service: &&Service| service.health.is_some() || service.all_down == Some(AllDown::LastGood);
             let apart = config.cluster.services.iter().filter(looks_back);
-            let apart: BTreeSet<Name> = apart.map(|service| owner(&service.name, &config.zone.apex)).collect();
+            let apart: BTreeSet<Name> = apart.flat_map(|service| names_of(&config, service)).collect();
             let zone = zone(&config, &decision);
-            for (name, addresses) in zone.names().filter(|(name, _)| !apart.contains(name)) {
+            // While no node with the set is up, the names of the set fail open.
+            let has_one_up = |name: &Name| {
+                let mut nodes = part(&config, name).nodes.iter().zip(&decision.effective);
+                nodes.any(|(node, effective)| node.is_probed() && node.has_address() && *effective == Effective::Up)
+            };
+            for (name, addresses) in zone.names().filter(|(name, _)| !apart.contains(name) && has_one_up(name)) {
                 let found = addresses.iter().find(|address| dead.contains(address));
                 prop_assert_eq!(found, None, "{}", name);
             }
         }
+    }
+
+    #[test]
+    fn a_name_answers_addresses_of_its_own_set_alone((config, history) in a_history()) {
+        for decision in decisions(&config, &history) {
+            for (name, addresses) in zone(&config, &decision).names() {
+                let of_set: BTreeSet<IpAddr> = part(&config, name).nodes.iter().flat_map(|node| node.addresses()).collect();
+                let strange = addresses.iter().find(|address| !of_set.contains(address));
+                prop_assert_eq!(strange, None, "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_configured_answers_are_those_of_healthy_nodes((config, history) in a_history()) {
+        let up = |state: &NodeState| NodeState { serving: Some(true), admin: Admin::Auto, held: false, seconds_left: None, ..*state };
+        let [mut view, ..] = history;
+        view.nodes = view.nodes.iter().map(up).collect();
+        for state in view.members.values_mut().flatten() {
+            *state = MemberState { serving: Some(true), seconds_left: None };
+        }
+        let rules = Failover { quorum: Needed::Count(0), ..config.failover.clone() };
+        let decision = decide(&config.cluster, &rules, &view, None);
+        prop_assert_eq!(&*decision.answers, &Answers::configured(&config.cluster));
     }
 
     #[test]

@@ -25,9 +25,12 @@ pub(super) fn substitute(cluster: &Cluster, dead: usize, healthy: &[usize]) -> O
     })
 }
 
+/// Returns how many families both nodes have. A node that lacks the address set has none, so every family of the
+/// candidate counts.
 fn shared_families(dead: &Node, candidate: &Node) -> usize {
-    let ipv4 = dead.ipv4.is_some() && candidate.ipv4.is_some();
-    let ipv6 = dead.ipv6.is_some() && candidate.ipv6.is_some();
+    let lacks_the_set = !dead.has_address();
+    let ipv4 = (dead.ipv4.is_some() || lacks_the_set) && candidate.ipv4.is_some();
+    let ipv6 = (dead.ipv6.is_some() || lacks_the_set) && candidate.ipv6.is_some();
     usize::from(ipv4) + usize::from(ipv6)
 }
 

@@ -1,6 +1,6 @@
 //! Tests of decisions, case by case.
 use super::*;
-use crate::cluster::{FamilyRule, HealthCheck, Node, Order, Require, Service};
+use crate::cluster::{FamilyRule, HealthCheck, Node, Order, Require, Service, SetAddresses, Suffix};
 use crate::config::{self, Config, NsAddresses};
 use hickory_proto::rr::Name;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,6 +19,7 @@ pub(super) fn node(number: usize, ipv4: bool, ipv6: bool) -> Node {
         is_in_apex: true,
         backup: Vec::new(),
         weight: 1,
+        sets: BTreeMap::new(),
         health: HealthCheck {
             probes: vec![config::PROBE],
             require: Require::All,
@@ -39,6 +40,23 @@ pub(super) fn service(name: &str, nodes: &[&str]) -> Service {
         answers_max: None,
         health: None,
     }
+}
+
+/// Gives `node<number>` the addresses `10.0.0.<number>` and `2001:db8:1::<number>` in a set, as far as wanted.
+pub(super) fn give_set(node: &mut Node, set: &str, (ipv4, ipv6): (bool, bool)) {
+    let last: u8 = node.name["node".len()..].parse().unwrap();
+    let addresses = SetAddresses {
+        ipv4: ipv4.then_some(Ipv4Addr::new(10, 0, 0, last)),
+        ipv6: ipv6.then_some(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last.into())),
+    };
+    if ipv4 || ipv6 {
+        node.sets.insert(set.to_owned(), addresses);
+    }
+}
+
+pub(super) fn suffix(name: &str, set: Option<&str>) -> Suffix {
+    let name = Name::from_ascii(format!("{name}.demo.example.com.")).unwrap();
+    Suffix { name, set: set.map(str::to_owned) }
 }
 
 pub(super) fn rules() -> Failover {
@@ -82,6 +100,7 @@ pub(super) fn config(cluster: Cluster) -> Config {
         failover: rules(),
         cluster,
         records: Arc::default(),
+        repeated_records: Arc::default(),
         control: config::Control { socket: "control.sock".into(), state: "state.json".into(), watch: false },
         metrics: None,
         events: config::Events { on_event: Vec::new(), on_event_timeout: Duration::from_secs(10) },
@@ -101,7 +120,7 @@ pub(super) const UP: NodeState =
 pub(super) const REFUSES: NodeState = NodeState { serving: Some(false), ..UP };
 pub(super) const SILENT: NodeState = NodeState { visible: false, ..REFUSES };
 const UNKNOWN: NodeState = NodeState { serving: None, ..UP };
-const DRAINED: NodeState = NodeState { admin: Admin::Drain, ..UP };
+pub(super) const DRAINED: NodeState = NodeState { admin: Admin::Drain, ..UP };
 
 pub(super) fn decided(config: &Config, states: &[NodeState], previous: Option<&Decision>) -> Decision {
     decide(&config.cluster, &config.failover, &view(states), previous)

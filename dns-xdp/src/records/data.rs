@@ -221,7 +221,7 @@ fn generic(rtype: RecordType, words: &[Word]) -> Result<RData, String> {
 }
 
 /// Checks octets as data of the type. The fields are checked first, because hickory follows pointers in the data.
-fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
+pub(super) fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
     let length =
         u16::try_from(octets.len()).map_err(|_| format!("has more than {DATA_MAX} octets; shorten it"))?;
     let wrong = |problem| format!("is no data of {} record: {problem}", with_article(rtype));

@@ -1,7 +1,7 @@
 //! Checks the fields of each type's data in wire form, and returns their canonical form.
 //!
 //! No name in the data may be compressed. The data are sent as they are, so a pointer would lead to a wrong place.
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 
 use super::octets::{self, Reader};
 use super::service_binding;
@@ -103,6 +103,20 @@ pub(super) fn canonical(rtype: RecordType, octets: &[u8]) -> Result<Vec<u8>, Str
         }
         _ => Ok(canonical),
     }
+}
+
+/// Returns data with other names: `change` takes each name in the fields. `None`: the type has no table here, or the
+/// octets do not have its fields.
+pub(super) fn with_names(rtype: RecordType, octets: &[u8], change: impl Fn(Name) -> Name) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(octets);
+    let mut changed = Vec::with_capacity(octets.len());
+    for field in fields(rtype)? {
+        match field {
+            Field::Name => changed.extend(octets::wire(&change(reader.name()?))),
+            other => changed.extend(other.read(&mut reader)?),
+        }
+    }
+    reader.is_at_end().then_some(changed)
 }
 
 impl Field {

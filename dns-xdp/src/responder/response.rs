@@ -180,14 +180,20 @@ pub fn answer(zone: &Zone, qname: Name, qtype: RecordType) -> (Rcode, Vec<Record
 }
 
 fn internet(question: &Query, zone: &Zone, turn: u32, limit: usize) -> Answer {
-    if question.query_type() != RecordType::NS || question.name().to_lowercase() != *zone.apex() {
+    let of_an_apex = || {
+        let qname = question.name().to_lowercase();
+        zone.authorities().iter().find(|authority| *authority.apex() == qname)
+    };
+    let is_ns = question.query_type() == RecordType::NS;
+    let Some(authority) = is_ns.then(of_an_apex).flatten() else {
         return records_of(question, zone, turn, limit);
-    }
+    };
     let answer = Answer::authoritative(Rcode::NoError);
-    if zone.name_server_count() * NS_LENGTH_MIN > limit {
+    if authority.name_server_count() * NS_LENGTH_MIN > limit {
         return Answer { truncated: true, ..answer };
     }
-    let encoded = zone.encoded_name_servers(|records, glue| encode_name_servers(question, records, glue));
+    let encode = |records: &[Record], glue: &[Record]| encode_name_servers(question, records, glue);
+    let encoded = zone.encoded_name_servers(authority, encode);
     Answer { records: Records::NameServers(encoded), ..answer }
 }
 
@@ -250,7 +256,7 @@ fn spelt_as(qname: &Name, mut records: Vec<Record>) -> Vec<Record> {
 fn negative(rcode: Rcode, qname: &Name, answers: Vec<Record>, last: &Name, zone: &Zone) -> Answer {
     let mut soa = zone.negative_soa(&last.to_lowercase());
     // Use the question's spelling of the apex, so that the owner is a pointer as in the program's answers.
-    soa.name = qname.trim_to(zone.apex().iter().len());
+    soa.name = qname.trim_to(soa.name.iter().len());
     let records = Records::Plain { answers, authorities: vec![soa], additionals: Vec::new() };
     Answer { records, ..Answer::authoritative(rcode) }
 }

@@ -1,21 +1,29 @@
 //! Writes a zone as a zone file (RFC 1035, section 5), so that a person can read it and another server can serve it.
 use std::fmt::Write as _;
 
-use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 
 use super::{Lookup, Zone};
 use crate::records::{absolute, presentation, type_text};
 
-/// Returns the zone's data as text, including the addresses of names that are refused at present, which a comment says.
+/// Returns the data of the zone's own apex as text; see [`zone_file_of`].
+pub fn zone_file(zone: &Zone) -> String {
+    zone_file_of(zone, zone.apex())
+}
+
+/// Returns the data of one apex as text, including the addresses of names that are refused at present, which a comment says.
 /// The text does not have the order of rotating records. Names without data are not in it, because they follow from the
 /// names below them.
-pub fn zone_file(zone: &Zone) -> String {
-    let mut records = vec![zone.soa()];
-    if let Lookup::Found { answers, .. } = zone.lookup(zone.apex(), RecordType::NS, 0) {
+pub fn zone_file_of(zone: &Zone, apex: &Name) -> String {
+    let mut records = Vec::new();
+    if let Lookup::Found { answers, .. } = zone.lookup(apex, RecordType::SOA, 0) {
+        records.extend(answers);
+    }
+    if let Lookup::Found { answers, .. } = zone.lookup(apex, RecordType::NS, 0) {
         records.extend(answers);
     }
     let mut text: String = records.iter().map(line).collect();
-    for (name, addresses) in zone.names() {
+    for (name, addresses) in zone.names().filter(|(name, _)| apex.zone_of(name)) {
         let (owner, ttl) = (absolute(name), addresses.ttl_seconds);
         if addresses.refused {
             writeln!(text, "; {owner} is refused at present").expect("a String takes all");
@@ -43,8 +51,6 @@ fn line(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use hickory_proto::rr::Name;
 
     use super::super::{Addresses, Origin};
     use super::*;

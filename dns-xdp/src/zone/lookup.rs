@@ -6,7 +6,7 @@ use dns_xdp_ebpf::table;
 use hickory_proto::rr::rdata::{A, AAAA, HINFO};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::{Addresses, Zone};
+use super::{Addresses, Authority, Zone};
 use crate::records::{RecordSet, source_of_synthesis, target};
 
 /// The most CNAME records that one answer follows within the zone. A longer chain ends there, and the resolver asks on.
@@ -68,6 +68,10 @@ impl Zone {
                 Step::Alias(..) if chain.len() == CHAIN_MAX => break Lookup::NotInZone,
                 Step::Alias(record, target) => {
                     chain.push(*record);
+                    if self.apex_of(&target) != self.apex_of(&name) {
+                        // A resolver asks again for a name of another zone, even if this server has that zone.
+                        break Lookup::NotInZone;
+                    }
                     name = Cow::Owned(target);
                 }
             }
@@ -99,19 +103,22 @@ impl Zone {
         if let Some((name, addresses)) = self.names.get_key_value(qname) {
             return Some(Source { name, addresses });
         }
-        if !self.has_wildcard || !self.apex.zone_of(qname) {
+        if !self.has_wildcard {
             return None;
         }
-        let wildcard = source_of_synthesis(qname, &self.apex, |name| self.names.contains_key(name))?;
+        let wildcard =
+            source_of_synthesis(qname, self.apex_of(qname)?, |name| self.names.contains_key(name))?;
         let (name, addresses) = self.names.get_key_value(&wildcard)?;
         Some(Source { name, addresses })
     }
 
+    fn apex_of(&self, name: &Name) -> Option<&Name> {
+        self.authority(name).map(Authority::apex)
+    }
+
     /// Answers from one name. The owner of the records is `qname`, even if a wildcard has them (RFC 4592, section 3.3.2).
     fn step(&self, qname: &Name, qtype: RecordType, turn: u32) -> Step {
-        if !self.apex.zone_of(qname) {
-            return Step::End(Lookup::NotInZone);
-        }
+        let Some(authority) = self.authority(qname) else { return Step::End(Lookup::NotInZone) };
         let Some(Source { name, addresses }) = self.source(qname) else {
             return Step::End(Lookup::NxDomain);
         };
@@ -121,13 +128,13 @@ impl Zone {
         {
             return Step::Alias(Box::new(record), target);
         }
-        let apex = *qname == self.apex;
+        let apex = *qname == *authority.apex();
         let set = |rtype| self.records.set(name, rtype);
         let answers = match qtype {
             RecordType::A | RecordType::AAAA if addresses.refused => return Step::End(Lookup::Refused),
             RecordType::A | RecordType::AAAA => address_records(qname, addresses, qtype, turn),
-            RecordType::SOA if apex => vec![self.soa()],
-            RecordType::NS if apex => self.ns_records(),
+            RecordType::SOA if apex => vec![self.soa_of(authority)],
+            RecordType::NS if apex => self.ns_records(authority),
             // No name has a HINFO beside a CNAME, so the CNAME is the answer (RFC 8482, section 4.2).
             RecordType::ANY => match set(RecordType::CNAME).or_else(|| set(RecordType::HINFO)) {
                 Some(set) => records_of(qname, set).collect(),
@@ -163,7 +170,9 @@ impl Zone {
         };
         let mut seen: HashSet<Name> = HashSet::new();
         let mut records = Vec::new();
-        let targets = answers.iter().filter_map(target).filter(|target| self.apex.zone_of(target));
+        // Resolvers ignore addresses from another zone than that of the question.
+        let zone = answers.first().and_then(|record| self.apex_of(&record.name));
+        let targets = answers.iter().filter_map(target).filter(|target| self.apex_of(target) == zone);
         for target in targets {
             if seen.len() == targets_max || room < ADDRESS_RECORD_MIN {
                 break;

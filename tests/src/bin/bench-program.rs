@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dns_xdp::bench::{Between, Edns, Query, Route};
-use dns_xdp::datapath::{Least, ProgramFeatures, Size, Stopwatch, Timed, Unattached, Variant, places};
+use dns_xdp::datapath::{Least, Size, Stopwatch, Timed, Unattached, Variant, places};
 use dns_xdp::flood_limits::{FloodLimits, RateLimit};
+use dns_xdp::program_features::ProgramFeatures;
 use dns_xdp::records::{RecordSet, Records};
 use dns_xdp::zone::{Addresses, Zone};
 use dns_xdp_ebpf::cookie::Secret;

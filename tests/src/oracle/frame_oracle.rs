@@ -210,6 +210,10 @@ fn is_reserved(zone: &Zone, query: &Message, qtype: u16) -> bool {
     if may_be_wildcard || is_alias || is_of_record {
         return true;
     }
+    // The program has the SOA record of the zone's own apex only.
+    if is_negative && !zone.apex().zone_of(&qname) {
+        return true;
+    }
     let is_left = |addresses: &Addresses| {
         let answered = addresses.ipv4.len().max(addresses.ipv6.len()).min(addresses.answers_max);
         addresses.refused || addresses.nodata_ttl_seconds.is_some() || answered > ADDRESSES_MAX

@@ -6,9 +6,10 @@ mod flood_limits;
 mod link;
 mod question;
 mod records;
+mod suffixes;
 pub mod zone;
 
-use dns_xdp::datapath::ProgramFeatures;
+use dns_xdp::program_features::ProgramFeatures;
 use dns_xdp::zone::Zone;
 use dns_xdp_ebpf::outcome::{Action, Outcome};
 
@@ -48,6 +49,8 @@ pub enum State {
     LongSoa,
     /// The zone has wildcards: [`zone::zone_with_wildcards`].
     Wildcards,
+    /// The zone has suffixes: [`zone::zone_with_suffixes`].
+    Suffixes,
     /// The zone is published and the lease lives: [`zone::zone`].
     Serving,
     /// The same zone, with cookies: [`zone::COOKIES`].
@@ -75,10 +78,11 @@ pub enum State {
 
 impl State {
     /// Every state. A server goes through the states in this order.
-    pub const ALL: [State; 14] = [
+    pub const ALL: [State; 15] = [
         State::Unpublished,
         State::LongSoa,
         State::Wildcards,
+        State::Suffixes,
         State::Serving,
         State::Cookies,
         State::LongestSoa,
@@ -97,6 +101,7 @@ impl State {
         match self {
             State::LongSoa => Some((zone::zone_with_long_soa(), 0)),
             State::Wildcards => Some((zone::zone_with_wildcards(), 0)),
+            State::Suffixes => Some((zone::zone_with_suffixes(), 0)),
             State::Serving | State::Generic | State::NoRoom => Some((zone::zone(), 0)),
             State::Cookies => Some((zone::zone_with_cookies(COOKIES.1), COOKIES.0)),
             State::LongestSoa => Some((zone::zone_with_longest_soa(), COOKIES.0)),
@@ -164,7 +169,7 @@ impl Row {
 /// Every row.
 pub fn rows() -> Vec<Row> {
     let rows = [answered::rows(), link::rows(), question::rows(), records::rows(), edns::rows()];
-    [rows.concat(), flood_limits::rows(), states()].concat()
+    [rows.concat(), suffixes::rows(), flood_limits::rows(), states()].concat()
 }
 
 /// The rows that depend on the server's state.

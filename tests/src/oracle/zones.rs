@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use dns_xdp::records::{RecordSet, Records, absolute, data, record_type};
-use dns_xdp::zone::{Addresses, Origin, Zone};
+use dns_xdp::zone::{Addresses, FurtherApex, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table::{FloodPolicy, SOA_MAX};
 use hickory_proto::rr::{Name, RecordType};
@@ -60,8 +60,40 @@ fn made_of(rng: &mut Rng, apex_octets: usize, holds: fn(&Addresses) -> bool) -> 
         flood_policy.set_secrets(&COOKIES.1.map(|secret| Secret::new(secret.to_be_bytes())));
     }
     flood_policy.set_prefixes(24, 56);
-    let records = records(rng, &apex, &addressed);
-    Zone::new(origin, addressed).with_records(Arc::new(Records::new(records))).guarded(flood_policy)
+    let mut records = records(rng, &apex, &addressed);
+    let (further, of_further) = further(rng, &apex, holds).unzip();
+    let of_further: Vec<(Name, Addresses)> = of_further.unwrap_or_default();
+    if let Some(FurtherApex { apex, .. }) = &further {
+        records.extend(self::records(rng, apex, &of_further));
+    }
+    Zone::with_further(origin, further, addressed.into_iter().chain(of_further))
+        .with_records(Arc::new(Records::new(records)))
+        .guarded(flood_policy)
+}
+
+/// One zone in [`WITH_FURTHER`] has a further apex: a suffix that is a zone of its own.
+const WITH_FURTHER: usize = 3;
+
+/// A further apex with its names; `None`: the zone has none, or the random apex is above or below the zone's.
+fn further(
+    rng: &mut Rng,
+    apex: &Name,
+    holds: fn(&Addresses) -> bool,
+) -> Option<(FurtherApex, Vec<(Name, Addresses)>)> {
+    if rng.below(WITH_FURTHER) != 0 {
+        return None;
+    }
+    let octets = 3 + rng.below(60);
+    let further = random_name(rng, octets, LETTERS_OF_APEX);
+    if apex.zone_of(&further) || further.zone_of(apex) {
+        return None;
+    }
+    let name_server = prefixed(b"ns1", &further)?;
+    let mut names = vec![further.clone(), name_server.clone()];
+    names.extend((0..4).filter_map(|_| within(rng, &further)));
+    let addressed = names.into_iter().map(|name| (name, addresses(rng)));
+    let addressed = addressed.filter(|(_, addresses)| holds(addresses)).collect();
+    Some((FurtherApex { apex: further, name_servers: vec![name_server] }, addressed))
 }
 
 /// Types and data of random records; `@` stands for the name of the target.

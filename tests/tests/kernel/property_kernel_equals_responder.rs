@@ -1,6 +1,7 @@
 //! The property: the program's answer, in the kernel, has the same meaning as the responder's answer to the same
 //! message.
-use dns_xdp::datapath::{ProgramFeatures, Unattached, Variant};
+use dns_xdp::datapath::{Unattached, Variant};
+use dns_xdp::program_features::ProgramFeatures;
 use dns_xdp_ebpf::table::FloodPolicy;
 use dns_xdp_tests::oracle::frame_oracle::Expected;
 use dns_xdp_tests::oracle::kernel;

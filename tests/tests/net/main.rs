@@ -39,4 +39,5 @@ mod scenes_reload;
 mod scenes_roles;
 mod scenes_services;
 mod scenes_stalled_files;
+mod scenes_suffixes;
 mod scenes_top;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use dns_xdp::network::Listener;
 use dns_xdp::responder::{Lease, Responder, bind};
-use dns_xdp::zone::{Zone, zone_file};
+use dns_xdp::zone::{Zone, zone_file_of};
 use dns_xdp_ebpf::table::FloodPolicy;
 use dns_xdp_tests::bed::client::{Tcp, Udp};
 use dns_xdp_tests::bed::netns::Namespace;
@@ -324,8 +324,11 @@ impl Servers {
         let namespace = Namespace::create(run.namespace("servers").name())?;
         let lines = [OURS, THEIRS].concat().into_iter().map(|address| format!("addr add {address} dev lo\n"));
         namespace.ip(&lines.collect::<String>())?;
-        let theirs = nsd::Zone { apex: &zone.apex().to_ascii(), text: &zone_file(&zone) };
-        let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, &[theirs])?;
+        let texts =
+            zone.authorities().iter().map(|of| (of.apex().to_ascii(), zone_file_of(&zone, of.apex())));
+        let texts: Vec<(String, String)> = texts.collect();
+        let theirs: Vec<nsd::Zone<'_>> = texts.iter().map(|(apex, text)| nsd::Zone { apex, text }).collect();
+        let nsd = Nsd::start(&namespace, &run.directory(), &THEIRS, &theirs)?;
         let runtime = Runtime::new()?;
         let sockets = namespace.enter(|| Ok(bind(&OURS.map(Listener::from), DNS_PORT)?))?;
         let (publisher, published) = watch::channel(Some(Arc::new(zone)));

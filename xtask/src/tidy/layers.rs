@@ -46,6 +46,7 @@ pub(super) const LAYERS: [Layers; 2] = [
                 "severity",
                 "zone",
             ],
+            &["program_features"],
             &["intent", "answered_by"],
             &["config"],
             &["failover", "health", "network"],

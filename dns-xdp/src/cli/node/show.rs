@@ -10,7 +10,7 @@ use super::super::{Format, print, print_json};
 use super::kept;
 use crate::config::edit::unknown_node;
 use crate::config::nearest;
-use crate::control::api::{NodeEntry, NodeStatus, Status};
+use crate::control::api::{NodeEntry, NodeStatus, SetStatus, Status};
 use crate::control::{Client, Command};
 
 /// Asks the daemon for the node, and prints it.
@@ -76,6 +76,18 @@ fn text(entry: &NodeEntry, state: &NodeStatus, now: Timestamp) -> String {
     }
     line("reason", state.reason.as_deref().unwrap_or_default());
     line("answers", &state.answers.join(", "));
+    for (set, SetStatus { ipv4, ipv6, answers }) in &state.sets {
+        let own = ipv4.map(|ipv4| ipv4.to_string()).into_iter().chain(ipv6.map(|ipv6| ipv6.to_string()));
+        let own: Vec<String> = own.collect();
+        let own = if own.is_empty() { "no address".to_owned() } else { own.join(", ") };
+        line(
+            set,
+            &format!(
+                "{own}, answers {}",
+                if answers.is_empty() { "nothing".to_owned() } else { answers.join(", ") }
+            ),
+        );
+    }
     if let Some(cached_ms) = state.cached_ms {
         let left = humantime::format_duration(std::time::Duration::from_secs(cached_ms.div_ceil(1000)));
         line("caches", &format!("may hold its addresses for {left}"));
@@ -119,6 +131,7 @@ mod tests {
             until: entry.until,
             cached_ms: Some(3_200),
             families: std::collections::BTreeMap::new(),
+            sets: std::collections::BTreeMap::new(),
             local: false,
             held: None,
         };

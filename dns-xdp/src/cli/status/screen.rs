@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span, Text};
 
 use super::super::words::{ago, cut, harmless, number, percent, wrap};
 use crate::cluster::Admin;
-use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus, UNPROBED};
+use crate::control::api::{GuardStatus, NodeStatus, Status, StoreStatus, SuffixStatus, UNPROBED};
 use crate::store::client::Mode;
 use crate::{intent, repair_bound};
 
@@ -67,6 +67,11 @@ fn facts(status: &Status) -> Vec<(String, String)> {
             format!("dns-xdp {version}, pid {pid}, up {}", time(Duration::from_secs(status.uptime_seconds))),
         ),
     ];
+    for (place, SuffixStatus { name, addresses }) in status.suffixes.iter().enumerate() {
+        let label = if place == 0 { "suffix" } else { "" };
+        let set = addresses.as_ref().map(|set| format!(", with the addresses `{set}`")).unwrap_or_default();
+        facts.push((label.to_owned(), format!("{name}{set}")));
+    }
     for interface in &status.interfaces {
         let reason = interface.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         facts.push((interface.name.clone(), format!("{}{reason}", interface.mode)));

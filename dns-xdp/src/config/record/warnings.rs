@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use hickory_proto::rr::{Name, RData, RecordType};
 
-use super::super::Config;
+use super::super::{Config, suffix};
 use crate::cluster::APEX;
 use crate::records::{
     RecordSet, Records, addresses_within, full_name, presentation, relative, source_of_synthesis, target,
-    type_text, with_names_above,
+    type_text, under, with_names_above,
 };
 
 /// The most warnings about records.
@@ -42,14 +42,23 @@ pub(in crate::config) fn warnings(config: &Config) -> Vec<String> {
 
 impl<'c> Names<'c> {
     fn of(config: &'c Config) -> Self {
-        let (apex, records, cluster) = (&config.zone.apex, &*config.records, &config.cluster);
+        let (apex, cluster) = (&config.zone.apex, &config.cluster);
+        let records = &*config.repeated_records;
         let of_nodes = cluster.nodes.iter().flat_map(|node| [Some(node.name.as_str()), node.ns.as_deref()]);
         let others = cluster.services.iter().map(|service| service.name.as_str());
         let dynamic = of_nodes.flatten().chain(others).chain([APEX]);
         let dynamic: HashSet<Name> =
             dynamic.filter_map(|name| full_name(name, apex).ok()).map(|name| name.to_lowercase()).collect();
+        let suffixes: Vec<Name> = cluster.suffixes.iter().map(|suffix| suffix.name.clone()).collect();
         let existing = with_names_above(dynamic.iter().chain(records.owners()).cloned(), apex);
-        let address = |node: &'c crate::cluster::Node| node.addresses().map(|address| (address, &*node.name));
+        let copies = suffix::copies(&existing, apex, &suffixes);
+        let existing = with_names_above(existing.into_iter().chain(copies).chain(suffixes.clone()), apex);
+        let under =
+            |name: &Name| suffixes.iter().filter_map(|suffix| under(name, apex, suffix)).collect::<Vec<_>>();
+        let copies: Vec<Name> = dynamic.iter().flat_map(under).collect();
+        let dynamic = dynamic.into_iter().chain(copies).collect();
+        let address =
+            |node: &'c crate::cluster::Node| node.all_addresses().map(|address| (address, &*node.name));
         let nodes = cluster.nodes.iter().flat_map(address).collect();
         Names { apex, records, dynamic, existing, nodes }
     }

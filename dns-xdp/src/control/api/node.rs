@@ -45,12 +45,26 @@ pub struct NodeStatus {
     /// Each family of its addresses, if it is probed at both; otherwise empty.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub families: BTreeMap<Family, FamilyStatus>,
+    /// Its addresses in each address set that a suffix uses.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, SetStatus>,
     /// Whether its intent was set on this server alone, while the store was away.
     #[serde(default)]
     pub local: bool,
     /// Its hold: it fell, and stays out of the answers after its recovery. `None`: it is not held.
     #[serde(default)]
     pub held: Option<HeldStatus>,
+}
+
+/// A node in one address set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetStatus {
+    /// Its address in the set; neither this nor [`SetStatus::ipv6`]: it lacks the set.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its address in the set.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The addresses that its name answers under the suffixes of the set.
+    pub answers: Vec<String>,
 }
 
 /// The hold of a node in [`NodeStatus`].
@@ -139,6 +153,7 @@ mod tests {
             until: None,
             cached_ms: None,
             families: BTreeMap::new(),
+            sets: BTreeMap::new(),
             local: false,
             held: None,
         };

@@ -2,6 +2,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use hickory_proto::rr::Name;
+
 use super::input::Publication;
 use super::services_down::ServicesDown;
 use super::state::{State, in_family};
@@ -30,8 +32,8 @@ struct Party {
     /// The reason as text: `node2 is down (refused)`.
     why: String,
     addresses: Vec<IpAddr>,
-    /// The fully qualified name that this party is about; `None`: every name.
-    name: Option<String>,
+    /// The fully qualified names that this party is about: those of one service. Empty: every name.
+    names: Vec<String>,
 }
 
 impl Reported {
@@ -217,11 +219,19 @@ struct Out<'a> {
 
 impl<'a> Out<'a> {
     fn of(reported: &'a Reported) -> Self {
-        let places =
-            |party: &'a Party| party.addresses.iter().map(|address| (party.name.as_deref(), *address));
+        let names = |party: &'a Party| -> Vec<Option<&'a str>> {
+            match party.names.as_slice() {
+                [] => vec![None],
+                names => names.iter().map(|name| Some(name.as_str())).collect(),
+            }
+        };
+        let places = |party: &'a Party| {
+            let each = names(party).into_iter();
+            each.flat_map(|name| party.addresses.iter().map(move |address| (name, *address)))
+        };
         Out {
             addresses: reported.out().flat_map(places).collect(),
-            apart: reported.parties.iter().filter_map(|party| party.name.as_deref()).collect(),
+            apart: reported.parties.iter().flat_map(|party| &party.names).map(String::as_str).collect(),
         }
     }
 
@@ -258,8 +268,8 @@ fn node_party(state: &State, node: &Node, effective: Effective) -> Party {
         node: node.name.clone(),
         up: effective == Effective::Up,
         why: why(&node.name, &treated, reason),
-        addresses: node.addresses().collect(),
-        name: None,
+        addresses: node.all_addresses().collect(),
+        names: Vec::new(),
     }
 }
 
@@ -281,8 +291,8 @@ fn member_party(state: &State, subject: &Subject, subject_health: &SubjectHealth
         up,
         node: node.name.clone(),
         why: why(&subject, subject_health.health.text(), subject_health.reason.as_ref()),
-        addresses: node.addresses().collect(),
-        name: Some(in_zone(state, service)),
+        addresses: node.all_addresses().collect(),
+        names: full_names(state, service),
         subject,
     })
 }
@@ -309,18 +319,21 @@ fn family_parties(state: &State, subject: &Subject) -> Vec<Party> {
             up,
             node: node.name.clone(),
             why: why(&subject, subject_health.health.text(), subject_health.reason.as_ref()),
-            addresses: node.address(family).into_iter().collect(),
-            name: service.map(|service| in_zone(state, service)),
+            addresses: node.all_addresses().filter(|address| Family::of(*address) == family).collect(),
+            names: service.map(|service| full_names(state, service)).unwrap_or_default(),
             subject,
         }
     };
     Family::ALL.map(party).into()
 }
 
-/// The name of a service, fully qualified.
-fn in_zone(state: &State, service: &str) -> String {
-    let apex = state.config().zone.apex.to_string();
-    if service == APEX { apex } else { format!("{service}.{apex}") }
+/// The names of a service in the zone and under its suffixes, fully qualified.
+fn full_names(state: &State, service: &str) -> Vec<String> {
+    let suffixes = state.config().cluster.suffixes.iter().map(|suffix| &suffix.name);
+    let origins = std::iter::once(&state.config().zone.apex).chain(suffixes);
+    let full =
+        |origin: &Name| if service == APEX { origin.to_string() } else { format!("{service}.{origin}") };
+    origins.map(full).collect()
 }
 
 fn why(subject: &str, treated: &str, reason: Option<&String>) -> String {
@@ -459,9 +472,8 @@ mod tests {
             state.observe(&probe, Duration::ZERO, &Observation::Failure(failure.clone())).unwrap();
         }
         let reported = reported(&state);
-        let out: Vec<(&str, Option<&str>)> =
-            reported.out().map(|party| (&*party.why, party.name.as_deref())).collect();
-        assert_eq!(out, [("node2 for db is down (refused)", Some("db.demo.example.com."))]);
+        let out: Vec<(&str, &[String])> = reported.out().map(|party| (&*party.why, &*party.names)).collect();
+        assert_eq!(out, [("node2 for db is down (refused)", &["db.demo.example.com.".to_owned()][..])]);
     }
 
     #[test]

@@ -458,11 +458,11 @@ impl Core {
         self.go_on_with_changes();
     }
 
-    /// The addresses of a node. There are none if the node does not exist.
+    /// The addresses of a node in all its sets. There are none if the node does not exist.
     pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = IpAddr> + use<> {
         let mut nodes = self.health.config().cluster.nodes.iter();
         let node = nodes.find(|node| node.name == name).cloned();
-        node.into_iter().flat_map(|node| node.addresses())
+        node.into_iter().flat_map(|node| node.all_addresses().collect::<Vec<_>>())
     }
 
     fn addresses_of(&self, what: &What) -> BTreeSet<IpAddr> {

@@ -1,18 +1,19 @@
-//! A change to one node, one service or static records that a command asks for, and its effect on a configuration text.
+//! A change to one node, one service, one suffix or static records that a command asks for, and its effect on a configuration text.
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::config::edit::{
     EditError, Edited, Existing, NodeKeys, RecordKeys, ServiceKeys, add_node, add_records, add_service,
-    remove_node, remove_record, remove_service, set_node, set_record, set_service,
+    add_suffix, remove_node, remove_record, remove_service, remove_suffix, set_node, set_record, set_service,
 };
 use crate::control::Command;
 
-/// A change to the nodes, services or static records.
+/// A change to the nodes, services, suffixes or static records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ClusterChange {
     Node(NodeChange),
     Service(ServiceChange),
     Record(RecordChange),
+    Suffix(SuffixChange),
 }
 
 /// A change to one node.
@@ -40,13 +41,20 @@ pub(super) enum RecordChange {
     Import(Vec<RecordKeys>),
 }
 
+/// A change to one suffix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SuffixChange {
+    Add { name: String, addresses: Option<String> },
+    Remove { name: String },
+}
+
 impl ClusterChange {
     /// Returns the change that a command asks for, and whether it is ephemeral.
     ///
     /// # Errors
     /// The command, if it asks for something else.
     pub(super) fn asked(command: Command) -> Result<(Self, bool), Command> {
-        use ClusterChange::{Node, Record, Service};
+        use ClusterChange::{Node, Record, Service, Suffix};
         Ok(match command {
             Command::NodeAdd { name, ipv4, ipv6, keys, ephemeral } => {
                 (Node(NodeChange::Add { name, ipv4, ipv6, keys }), ephemeral)
@@ -66,6 +74,10 @@ impl ClusterChange {
             Command::ServiceRemove { name, ephemeral } => {
                 (Service(ServiceChange::Remove { name }), ephemeral)
             }
+            Command::SuffixAdd { name, addresses, ephemeral } => {
+                (Suffix(SuffixChange::Add { name, addresses }), ephemeral)
+            }
+            Command::SuffixRemove { name, ephemeral } => (Suffix(SuffixChange::Remove { name }), ephemeral),
             Command::RecordAdd { record, ephemeral } => (Record(RecordChange::Add(record)), ephemeral),
             Command::RecordSet { record, ephemeral } => (Record(RecordChange::Set(record)), ephemeral),
             Command::RecordRemove { record, ephemeral } => (Record(RecordChange::Remove(record)), ephemeral),
@@ -76,7 +88,7 @@ impl ClusterChange {
         })
     }
 
-    /// The configured name of the node or service that is changed; of a record, its name and type.
+    /// The configured name of the node, service or suffix that is changed; of a record, its name and type.
     pub(super) fn name(&self) -> String {
         match self {
             ClusterChange::Node(
@@ -86,7 +98,10 @@ impl ClusterChange {
                 ServiceChange::Add { name, .. }
                 | ServiceChange::Set { name, .. }
                 | ServiceChange::Remove { name },
-            ) => name.to_ascii_lowercase(),
+            )
+            | ClusterChange::Suffix(SuffixChange::Add { name, .. } | SuffixChange::Remove { name }) => {
+                name.to_ascii_lowercase()
+            }
             ClusterChange::Record(
                 RecordChange::Add(record) | RecordChange::Set(record) | RecordChange::Remove(record),
             ) => format!("{} {}", record.name.to_ascii_lowercase(), record.r#type),
@@ -121,6 +136,10 @@ impl ClusterChange {
             ClusterChange::Service(ServiceChange::Add { name, keys }) => add_service(text, name, keys),
             ClusterChange::Service(ServiceChange::Set { name, keys }) => set_service(text, name, keys),
             ClusterChange::Service(ServiceChange::Remove { name }) => remove_service(text, name),
+            ClusterChange::Suffix(SuffixChange::Add { name, addresses }) => {
+                add_suffix(text, name, addresses.as_deref())
+            }
+            ClusterChange::Suffix(SuffixChange::Remove { name }) => remove_suffix(text, name),
             ClusterChange::Record(RecordChange::Add(record)) => {
                 add_records(text, std::slice::from_ref(record), Existing::Extend)
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dns_xdp_ebpf::outcome::Outcome;
+use hickory_proto::rr::Name;
 use serde::Serialize;
 
 use super::Core;
@@ -14,7 +15,7 @@ use super::listing::Listing;
 use super::query::query;
 use super::rates::Answered;
 use super::shared::Shared;
-use super::status::{Surroundings, node_entries, service_entries, status};
+use super::status::{Surroundings, node_entries, service_entries, status, suffix_entries};
 use crate::cluster::Node;
 use crate::config::Config;
 use crate::control::api::{Names, QueryAnswer, Stats, Status, StoreStatus};
@@ -24,7 +25,7 @@ use crate::failover::Decision;
 use crate::intent::IntentRequest;
 use crate::responder::RATE_LIMITED;
 use crate::store::skydns::{path, place};
-use crate::zone::Zone;
+use crate::zone::{Authority, Zone};
 
 impl Core {
     /// Performs a command that does not end the daemon.
@@ -43,13 +44,8 @@ impl Core {
             }
             Command::AcceptStore => self.accept_store(call, false),
             Command::CompareStore => self.accept_store(call, true),
-            Command::ZoneExport => match self.answered().map(|(_, zone)| zone) {
-                Ok(zone) => {
-                    let listing = Listing::ZoneFile(zone);
-                    self.effects.push(Effect::ReplyListing { call, listing });
-                }
-                Err(refusal) => self.reply::<()>(call, Err(refusal)),
-            },
+            Command::ZoneExport => self.export_zone(call, None),
+            Command::ZoneExportOf { zone } => self.export_zone(call, Some(&zone)),
             Command::NodeList => {
                 let nodes = node_entries(&self.health, &self.source, &self.local);
                 self.reply(call, Ok(nodes));
@@ -58,6 +54,10 @@ impl Core {
                 let services =
                     self.answered().map(|(_, zone)| service_entries(&self.health, &self.source, &zone));
                 self.reply(call, services);
+            }
+            Command::SuffixList => {
+                let suffixes = suffix_entries(&self.health, &self.source);
+                self.reply(call, Ok(suffixes));
             }
             Command::RecordList => {
                 let listing = Listing::records(Arc::clone(self.health.config()), &self.source);
@@ -123,6 +123,18 @@ impl Core {
     fn answered(&self) -> Result<(&Decision, Arc<Zone>), Refusal> {
         let answered = self.health.decision().zip(self.answering.zone.clone());
         answered.ok_or_else(|| Refusal::new(RefusalKind::Failed, "nothing is published yet; ask again"))
+    }
+
+    /// Answers with the zone file of one apex; `None`: the zone's own.
+    fn export_zone(&mut self, call: CallId, name: Option<&str>) {
+        let zone = self.answered().map(|(_, zone)| zone);
+        match zone.and_then(|zone| Ok((apex_named(&zone, name)?, zone))) {
+            Ok((apex, zone)) => {
+                let listing = Listing::ZoneFile(zone, apex);
+                self.effects.push(Effect::ReplyListing { call, listing });
+            }
+            Err(refusal) => self.reply::<()>(call, Err(refusal)),
+        }
     }
 
     fn query(&self, readings: &Readings, name: &str, qtype: &str) -> Result<QueryAnswer, Refusal> {
@@ -221,6 +233,17 @@ fn is_attached(readings: &Readings) -> bool {
 /// The answers counted so far; `None`: the program's counters cannot be read.
 fn answered_by(readings: &Readings) -> Option<Answered> {
     Some(Answered::new(readings.xdp.as_ref().ok()?, &readings.responder))
+}
+
+/// Returns the apex that a name means; `None` means the zone's own.
+fn apex_named(zone: &Zone, name: Option<&str>) -> Result<Name, Refusal> {
+    let Some(text) = name else { return Ok(zone.apex().clone()) };
+    let wanted = format!("{}.", text.trim_end_matches('.').to_ascii_lowercase());
+    let apexes = || zone.authorities().iter().map(Authority::apex);
+    apexes().find(|apex| apex.to_string() == wanted).cloned().ok_or_else(|| {
+        let shown = apexes().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Refusal::new(RefusalKind::NotFound, format!("{text} is no zone of this server; there is {shown}"))
+    })
 }
 
 /// The counters of [`Surroundings::held_back`]; zero if they cannot be read.

@@ -1,19 +1,20 @@
 //! Listings that take long for a large zone. The core gives their parts, and the shell makes their text.
 use std::sync::Arc;
 
+use hickory_proto::rr::Name;
 use serde_json::Value;
 
 use super::source::Source;
 use crate::config::Config;
 use crate::control::api::{RecordEntry, ZoneFile};
 use crate::records::{self, RecordSet, Records};
-use crate::zone::{Zone, zone_file};
+use crate::zone::{Zone, zone_file_of};
 
 /// The parts of a listing.
 #[derive(Debug)]
 pub(in crate::controller) enum Listing {
-    /// The answer to `zone export`: the zone file of this zone.
-    ZoneFile(Arc<Zone>),
+    /// The answer to `zone export`: the zone file of the zone with this apex.
+    ZoneFile(Arc<Zone>, Name),
     /// The answer to `record list`.
     Records {
         /// The configuration in force, which has the records.
@@ -37,7 +38,9 @@ impl Listing {
     /// A value cannot be written as JSON.
     pub(in crate::controller) fn to_json(&self) -> serde_json::Result<Value> {
         match self {
-            Listing::ZoneFile(zone) => serde_json::to_value(ZoneFile { text: zone_file(zone) }),
+            Listing::ZoneFile(zone, apex) => {
+                serde_json::to_value(ZoneFile { text: zone_file_of(zone, apex) })
+            }
             Listing::Records { config, filed, is_shared } => {
                 let entry = |set: &RecordSet| RecordEntry {
                     name: records::relative(&set.owner, &config.zone.apex),

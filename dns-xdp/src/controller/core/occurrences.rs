@@ -106,6 +106,11 @@ pub(in crate::controller) fn record(name: &str, notes: &[String]) -> Occurrence 
     Occurrence::new(Kind::Record).about(name).because(notes.join(", "))
 }
 
+/// A suffix was added or removed by command.
+pub(in crate::controller) fn suffix(name: &str, notes: &[String]) -> Occurrence {
+    Occurrence::new(Kind::Suffix).about(name).because(notes.join(", "))
+}
+
 /// A publication failed: the answers are not the decided ones.
 pub(in crate::controller) fn unpublished(reason: &str) -> Occurrence {
     Occurrence::new(Kind::Unpublished).because(reason)

@@ -3,11 +3,11 @@ use hickory_proto::rr::{Name, RecordType};
 
 use super::state::State;
 use crate::answered_by::{AnsweredBy, answered_by};
-use crate::cluster::{APEX, Family, Node};
+use crate::cluster::{APEX, Family, Node, SetPart};
 use crate::config::NsAddresses;
 use crate::control::api::QueryAnswer;
 use crate::control::{Refusal, RefusalKind};
-use crate::failover::{Decision, Effective};
+use crate::failover::{Answers, Decision, Effective};
 use crate::records::{presentation, record_type};
 use crate::responder::{self, Rcode};
 use crate::zone::Zone;
@@ -20,7 +20,7 @@ pub(super) fn query(
     attached: bool,
     (name, qtype): (&str, &str),
 ) -> Result<QueryAnswer, Refusal> {
-    let qname = full_name(name, zone.apex())?;
+    let qname = full_name(name, zone)?;
     let qtype = record_type(qtype).ok_or_else(|| {
         Refusal::new(RefusalKind::Invalid, format!("there is no type {qtype}; try A or AAAA"))
     })?;
@@ -48,16 +48,21 @@ pub(super) fn query(
     })
 }
 
-/// Returns the full name. A name that ends in a dot or in the zone's own name is full; any other is relative to the
-/// zone.
-fn full_name(text: &str, apex: &Name) -> Result<Name, Refusal> {
+/// Returns the full name. A name that ends in a dot or in the name of a zone that is served is full; any other is
+/// relative to the zone.
+fn full_name(text: &str, zone: &Zone) -> Result<Name, Refusal> {
+    let apex = zone.apex();
     if text == APEX {
         return Ok(apex.clone());
     }
     let given = Name::from_ascii(text).and_then(|name| {
         let mut full = name.clone();
         full.set_fqdn(true);
-        if name.is_fqdn() || apex.zone_of(&full) { Ok(full) } else { name.append_domain(apex) }
+        if name.is_fqdn() || zone.authority(&full.to_lowercase()).is_some() {
+            Ok(full)
+        } else {
+            name.append_domain(apex)
+        }
     });
     let name =
         given.map_err(|error| Refusal::new(RefusalKind::Invalid, format!("{text} is no name: {error}")))?;
@@ -65,9 +70,8 @@ fn full_name(text: &str, apex: &Name) -> Result<Name, Refusal> {
 }
 
 fn rule(state: &State, decision: &Decision, zone: &Zone, qname: &Name, qtype: RecordType) -> String {
-    let apex = zone.apex();
-    if !apex.zone_of(qname) {
-        return format!("it is not in the zone {apex}");
+    if zone.authority(qname).is_none() {
+        return format!("it is not in the zone {}", zone.apex());
     }
     let Some(source) = zone.source_name(qname) else {
         return "there is no such name in the zone".to_owned();
@@ -88,16 +92,23 @@ fn rule_of_name(state: &State, decision: &Decision, zone: &Zone, qname: &Name, q
     if !matches!(qtype, RecordType::A | RecordType::AAAA) {
         return "it is the zone's own data, whatever the nodes' health".to_owned();
     }
-    let nodes = &state.config().cluster.nodes;
-    let relative = relative(qname, apex);
-    let general = general_rule(decision);
-    let family = if qtype == RecordType::AAAA { Family::Ipv6 } else { Family::Ipv4 };
+    let suffix = state.config().cluster.suffixes.iter().find(|suffix| suffix.name.zone_of(qname));
+    let part = suffix.and_then(|suffix| state.config().cluster.address_set(suffix.set.as_ref()?));
+    let answering = Answering {
+        decision,
+        nodes: part.map_or(&state.config().cluster, SetPart::cluster).nodes.as_slice(),
+        answers: part.and_then(|part| decision.answers.set(part.name())).unwrap_or(&decision.answers),
+        set: part.map(SetPart::name),
+        family: if qtype == RecordType::AAAA { Family::Ipv6 } else { Family::Ipv4 },
+    };
+    let relative = relative(qname, suffix.map_or(apex, |suffix| &suffix.name));
+    let nodes = answering.nodes;
     let special = if let Some(index) = nodes.iter().position(|node| node.name == relative) {
-        node_rule(decision, nodes, index, family)
+        answering.of_node(index)
     } else if let Some(index) = nodes.iter().position(|node| node.ns.as_ref() == Some(&relative)) {
-        name_server_rule(state, decision, index, family)
-    } else if decision.answers.service(&relative).is_some() {
-        let members = decision.answers.service_in(family, &relative);
+        answering.of_name_server(state, index)
+    } else if answering.answers.service(&relative).is_some() {
+        let members = answering.answers.service_in(answering.family, &relative);
         let names: Vec<&str> = members.iter().map(|&member| nodes[member].name.as_str()).collect();
         match names.as_slice() {
             [] => "withheld, because none of its members is healthy (all-down)".to_owned(),
@@ -107,7 +118,9 @@ fn rule_of_name(state: &State, decision: &Decision, zone: &Zone, qname: &Name, q
     } else {
         "it has nothing but names below it".to_owned()
     };
-    format!("{general}{special}")
+    let general = general_rule(decision);
+    let of_set = answering.set.map(|set| format!("with the addresses `{set}`: ")).unwrap_or_default();
+    format!("{general}{of_set}{special}")
 }
 
 fn relative(qname: &Name, apex: &Name) -> String {
@@ -126,41 +139,61 @@ fn general_rule(decision: &Decision) -> String {
     if decision.fail_open { "no node is up: ".to_owned() } else { String::new() }
 }
 
-fn name_server_rule(state: &State, decision: &Decision, index: usize, family: Family) -> String {
-    let nodes = &state.config().cluster.nodes;
-    let node = &nodes[index].name;
-    match state.config().zone.ns_addresses {
-        NsAddresses::Fixed => format!("the glue of {node}'s name server"),
-        NsAddresses::Live => {
-            let rule = node_rule(decision, nodes, index, family);
-            let answering = decision.answers.node_in(family, index);
-            let other = match answering.is_some_and(|answering| nodes[answering].ns.is_none()) {
-                true => "; for its name server, a name server answers",
-                false => "",
-            };
-            format!("the name server of {node}, and {rule}{other}")
-        }
-    }
+/// The answers that a name has, in the zone or under a suffix.
+struct Answering<'a> {
+    decision: &'a Decision,
+    /// The nodes with the addresses of the set, or with their own.
+    nodes: &'a [Node],
+    answers: &'a Answers,
+    /// The suffix's address set; `None`: the nodes' own addresses.
+    set: Option<&'a str>,
+    family: Family,
 }
 
-fn node_rule(decision: &Decision, nodes: &[Node], index: usize, family: Family) -> String {
-    let node = &nodes[index].name;
-    let treated = decision.effective[index];
-    let shown = match treated {
-        Effective::Up => "up",
-        Effective::Down => "down",
-        Effective::Drain => "drained",
-        Effective::Held => "held until it is failed back",
-    };
-    let (whole, own) = (decision.answers.by_node[index], decision.answers.node_in(family, index));
-    if let Some(answering) = own.filter(|_| own != whole && treated == Effective::Up) {
-        return format!("{node} is down over {family}, {} answers for it", nodes[answering].name);
+impl Answering<'_> {
+    fn of_name_server(&self, state: &State, index: usize) -> String {
+        let nodes = self.nodes;
+        let node = &nodes[index].name;
+        match state.config().zone.ns_addresses {
+            NsAddresses::Fixed if nodes[index].has_address() => format!("the glue of {node}'s name server"),
+            NsAddresses::Fixed | NsAddresses::Live => {
+                let rule = self.of_node(index);
+                let answering = self.answers.node_in(self.family, index);
+                let other = match answering.is_some_and(|answering| nodes[answering].ns.is_none()) {
+                    true => "; for its name server, a name server answers",
+                    false => "",
+                };
+                format!("the name server of {node}, and {rule}{other}")
+            }
+        }
     }
-    match own {
-        None => format!("{node} is withheld, because every node is down ([failover] all-down)"),
-        Some(answering) if answering == index && treated == Effective::Up => format!("{node} is up"),
-        Some(answering) if answering == index => format!("{node} is {shown} and keeps its own address"),
-        Some(answering) => format!("{node} is {shown}, {} answers for it", nodes[answering].name),
+
+    fn of_node(&self, index: usize) -> String {
+        let Answering { decision, nodes, answers, family, .. } = *self;
+        let node = &nodes[index].name;
+        let treated = decision.effective[index];
+        let shown = match treated {
+            Effective::Up => "up",
+            Effective::Down => "down",
+            Effective::Drain => "drained",
+            Effective::Held => "held until it is failed back",
+        };
+        let (whole, own) = (answers.by_node[index], answers.node_in(family, index));
+        if !nodes[index].has_address() {
+            return match own {
+                Some(answering) => format!("{node} has none, {} answers for it", nodes[answering].name),
+                None => format!("{node} has none, and every node is down ([failover] all-down)"),
+            };
+        }
+        if let Some(answering) = own.filter(|_| own != whole && treated == Effective::Up) {
+            return format!("{node} is down over {family}, {} answers for it", nodes[answering].name);
+        }
+        match own {
+            None => format!("{node} is withheld, because every node is down ([failover] all-down)"),
+            Some(answering) if answering == index && treated == Effective::Up => format!("{node} is up"),
+            Some(answering) if answering == index => format!("{node} is {shown} and keeps its own address"),
+            Some(answering) => format!("{node} is {shown}, {} answers for it", nodes[answering].name),
+        }
     }
 }
 
@@ -204,6 +237,41 @@ mod tests {
         }
         assert_eq!(ask(&state, "node2", "A").answers, ["192.0.2.13"]);
         assert_eq!(ask(&state, "nobody", "A").ttl, Some(30));
+    }
+
+    #[test]
+    fn the_rule_under_a_suffix_names_the_set() {
+        let mut state = healthy(&super::super::state::tests::with_suffixes());
+        kill(&mut state, "node2");
+        let cases = [
+            ("node1.internal", "A", "xdp", "with the addresses `internal`: node1 is up"),
+            (
+                "node2.internal",
+                "A",
+                "xdp",
+                "with the addresses `internal`: node2 is down, node1 answers for it",
+            ),
+            (
+                "node3.internal",
+                "A",
+                "xdp",
+                "with the addresses `internal`: node3 has none, node1 answers for it",
+            ),
+            ("internal", "A", "xdp", "with the addresses `internal`: node1 answers alone"),
+            ("node1.demo.corp.test", "A", "xdp", "node1 is up"),
+            (
+                "nobody.demo.corp.test.",
+                "A",
+                "responder",
+                "there is no such name in the zone; the program has",
+            ),
+        ];
+        for (name, qtype, path, why) in cases {
+            let (_, by, told) = told(&state, name, qtype);
+            assert!(by == path && told.starts_with(why), "{name}: {by} {told}");
+        }
+        assert_eq!(ask(&state, "node2.internal", "A").answers, ["10.0.0.11"]);
+        assert_eq!(ask(&state, "node2.demo.corp.test.", "A").answers, ["192.0.2.13"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use hickory_proto::rr::Name;
 
 use crate::cluster::Node;
 use crate::config::{Config, NsAddresses};
+use crate::failover::owner;
 use crate::zone::{Addresses, Zone};
 
 /// Addresses that some name no longer answers, each with the end of the longest TTL that it was answered with. Times
@@ -54,12 +55,14 @@ pub(in crate::controller) fn left(before: &Zone, zone: &Zone) -> BTreeMap<IpAddr
 /// Every address in the answer to some name of the zone. Name servers' addresses that are fixed to the glue do not
 /// count, because they are always answered.
 pub(in crate::controller) fn answered(zone: &Zone, config: &Config) -> BTreeSet<IpAddr> {
-    let name_server = |node: &Node| {
-        let relative = Name::from_ascii(node.ns.as_ref()?).ok();
-        relative.and_then(|name| name.append_domain(&config.zone.apex).ok())
+    let suffixes = config.cluster.suffixes.iter().map(|suffix| &suffix.name);
+    let origins: Vec<&Name> = std::iter::once(&config.zone.apex).chain(suffixes).collect();
+    let name_servers = |node: &Node| -> Vec<Name> {
+        let full = |origin: &&Name| Some(owner(node.ns.as_ref()?, origin));
+        origins.iter().filter_map(full).collect()
     };
     let glue: BTreeSet<Name> = match config.zone.ns_addresses {
-        NsAddresses::Fixed => config.cluster.nodes.iter().filter_map(name_server).collect(),
+        NsAddresses::Fixed => config.cluster.nodes.iter().flat_map(name_servers).collect(),
         NsAddresses::Live => BTreeSet::new(),
     };
     let names = zone.names().filter(|(name, _)| !glue.contains(name));

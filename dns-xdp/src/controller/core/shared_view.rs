@@ -85,6 +85,9 @@ pub(in crate::controller) fn digest(answers: &Answers, epoch: u32) -> String {
             hash.add(format!(" {service}").bytes().chain(text.bytes()));
         }
     }
+    for (name, set) in &answers.sets {
+        hash.add(format!(" {name} {}", digest(&set.answers, epoch)).into_bytes());
+    }
     format!("{:016x}", hash.finish())
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cluster_change::ClusterChange;
-use crate::cluster::{Node, Parts, Service};
+use crate::cluster::{Node, Parts, Service, Suffix};
 use crate::config::edit::Edited;
 use crate::config::{Config, ConfigError, differences};
 use crate::control::{Refusal, RefusalKind};
@@ -25,6 +25,8 @@ pub(in crate::controller) struct Source {
     nodes: Vec<Node>,
     /// The file's services; all others are ephemeral.
     services: Vec<Service>,
+    /// The file's suffixes; all others are ephemeral.
+    suffixes: Vec<Suffix>,
     /// The file's static records; all others are ephemeral.
     records: Arc<Records>,
     /// The shared sections, if the store has them instead of the file.
@@ -84,14 +86,15 @@ impl Source {
         documents: Option<Documents>,
     ) -> Result<(Self, Config), ConfigError> {
         let path = path.to_owned();
-        let (nodes, services) = (Vec::new(), Vec::new());
+        let (nodes, services, suffixes) = (Vec::new(), Vec::new(), Vec::new());
         let (filed, records) = (text.clone(), Arc::default());
-        let mut source = Source { path, socket: None, filed, nodes, services, records, text, documents };
+        let mut source =
+            Source { path, socket: None, filed, nodes, services, suffixes, records, text, documents };
         let filed = source.parse(&source.text)?;
         source.socket = (filed.control.socket != socket).then(|| socket.to_owned());
         source.records = filed.records;
-        let Parts { nodes, services } = filed.cluster.into_parts();
-        (source.nodes, source.services) = (nodes, services);
+        let Parts { nodes, services, suffixes } = filed.cluster.into_parts();
+        (source.nodes, source.services, source.suffixes) = (nodes, services, suffixes);
         let config = source.parse(&source.text)?;
         Ok((source, config))
     }
@@ -137,6 +140,11 @@ impl Source {
         &self.records
     }
 
+    /// Whether a suffix is not in the file, or has other addresses there.
+    pub(super) fn ephemeral_suffix(&self, suffix: &Suffix) -> bool {
+        !self.suffixes.contains(suffix)
+    }
+
     /// Proposes the whole file, or refuses it. Ephemeral changes are dropped.
     pub(super) fn reload(&self, in_force: &Config, file: String) -> Result<Proposal, Refusal> {
         let config = self.parse(&file)?;
@@ -151,9 +159,9 @@ impl Source {
             );
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let Parts { nodes, services } = config.cluster.clone().into_parts();
+        let Parts { nodes, services, suffixes } = config.cluster.clone().into_parts();
         let (filed, records) = (file.clone(), Arc::clone(&config.records));
-        let source = Source { nodes, services, records, filed, text: file, ..self.clone() };
+        let source = Source { nodes, services, suffixes, records, filed, text: file, ..self.clone() };
         let differences = self.differences(&source);
         let mut notes = differences.clone();
         if source.text == self.text && config.cluster != in_force.cluster {
@@ -222,8 +230,9 @@ impl Source {
             let message = "a document takes effect at a start only: take over with `dns-xdp run --replace`";
             return Err(Refusal::new(RefusalKind::Conflict, message));
         }
-        let Parts { nodes, services } = config.cluster.clone().into_parts();
-        let source = Source { nodes, services, records: Arc::clone(&config.records), ..next };
+        let Parts { nodes, services, suffixes } = config.cluster.clone().into_parts();
+        let records = Arc::clone(&config.records);
+        let source = Source { nodes, services, suffixes, records, ..next };
         let differences = self.differences(&source);
         let (notes, warnings) = (differences.clone(), config.warnings_beyond(in_force));
         Ok(Proposal { config, source, write: None, notes, warnings, differences })
@@ -284,8 +293,9 @@ impl Source {
         };
         let filed = self.parse(&edited.text)?;
         proposal.source.records = filed.records;
-        let Parts { nodes, services } = filed.cluster.into_parts();
+        let Parts { nodes, services, suffixes } = filed.cluster.into_parts();
         (proposal.source.nodes, proposal.source.services) = (nodes, services);
+        proposal.source.suffixes = suffixes;
         if edited.text != proposal.source.text {
             let text =
                 format!("{path} differs from what is in force: `dns-xdp reload` would bring it into force");

@@ -11,14 +11,15 @@ use super::publication::Answering;
 use super::services_down::ServicesDown;
 use super::source::Source;
 use super::state::{Counted, State};
-use crate::cluster::{APEX, Admin, Family, Node, Parts, Service};
+use crate::cluster::{APEX, Admin, Family, Node, Parts, Service, Suffix};
 use crate::config::Mode;
 use crate::control::api::{
     AddressStatus, FamilyStatus, GuardStatus, HeldStatus, InterfaceStatus, Lease, NodeEntry, NodeStatus,
-    QuorumStatus, Rate, ServiceEntry, ServiceStatus, Status, StoreStatus, UNPROBED,
+    QuorumStatus, Rate, ServiceEntry, ServiceStatus, SetStatus, Status, StoreStatus, SuffixEntry,
+    SuffixStatus, UNPROBED,
 };
 use crate::datapath::{Attached, InterfaceState};
-use crate::failover::{Decision, Effective, LastResort};
+use crate::failover::{Decision, Effective, LastResort, SetAnswers};
 use crate::flood_limits::FloodLimits;
 use crate::intent::Local;
 use crate::network::AddressState;
@@ -74,6 +75,9 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     let all_held = "every probed node that is up is held: held nodes are answered; let one come back with `dns-xdp node failback`";
     alarms.extend(decision.held.then(|| all_held.to_owned()));
     alarms.extend(Family::ALL.into_iter().filter_map(|family| none_is_up(decision, family)));
+    alarms.extend(
+        decision.answers.sets.iter().filter_map(|(set, answers)| none_in_set(decision, set, answers)),
+    );
     alarms.extend(state.blind().map(|reason| format!("blind, no node is judged: {reason}")));
     let attached = around.interfaces.iter().any(|interface| interface.mode != Attached::Off);
     let uptime = SignedDuration::try_from(around.uptime).unwrap_or_default();
@@ -82,8 +86,8 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
     let moment = Now { elapsed: around.uptime, wall: around.now };
     let (answering, zone) = around.answering;
     let cached = |node: &Node| {
-        let out = !node.addresses().any(|address| answering.answered.contains(&address));
-        out.then(|| milliseconds(answering.caches.left(node.addresses(), around.uptime)))
+        let out = !node.all_addresses().any(|address| answering.answered.contains(&address));
+        out.then(|| milliseconds(answering.caches.left(node.all_addresses(), around.uptime)))
     };
     Status {
         zone: config.zone.apex.to_string(),
@@ -106,6 +110,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
                 let (effective, cached_ms) = (shown(state, node, *effective).to_string(), cached(node));
                 let families = family_status(state, node, (zone, started));
                 let held = held(state, node, moment);
+                let sets = set_status(state, node, zone);
                 let local = around.local.intents.contains_key(&node.name);
                 NodeStatus {
                     effective,
@@ -113,6 +118,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
                     cached_ms,
                     since,
                     families,
+                    sets,
                     held,
                     local,
                     ..node_status(state, node)
@@ -120,6 +126,7 @@ pub(super) fn status(state: &State, decision: &Decision, around: Surroundings<'_
             })
             .collect(),
         services: services(state, decision, &services_down),
+        suffixes: suffix_status(state),
         promise: repair_bound(config, zone.names().len(), Some(answering.took)),
         lease: Lease {
             stale_after_ms: config.xdp.stale_after.map(milliseconds),
@@ -195,6 +202,7 @@ fn node_status(state: &State, node: &Node) -> NodeStatus {
         until: intent.and_then(|intent| intent.until),
         cached_ms: None,
         families: BTreeMap::new(),
+        sets: BTreeMap::new(),
         local: false,
         held: None,
     }
@@ -238,6 +246,37 @@ fn family_status(
     Family::ALL.into_iter().filter_map(of).collect()
 }
 
+/// The addresses of a node in each set, and what its name answers under a suffix of the set.
+fn set_status(state: &State, node: &Node, zone: &Zone) -> BTreeMap<String, SetStatus> {
+    let suffixes = state.config().cluster.suffixes.iter();
+    let of_set = suffixes.filter_map(|Suffix { name, set }| {
+        let set = set.as_ref()?;
+        let own = node.sets.get(set);
+        let (ipv4, ipv6) = (own.and_then(|own| own.ipv4), own.and_then(|own| own.ipv6));
+        Some((set.clone(), SetStatus { ipv4, ipv6, answers: answers(zone, &node.name, name) }))
+    });
+    of_set.collect()
+}
+
+/// Returns the answer to `suffix list`.
+pub(super) fn suffix_entries(state: &State, source: &Source) -> Vec<SuffixEntry> {
+    let apex = &state.config().zone.apex;
+    let entry = |suffix: &Suffix| SuffixEntry {
+        name: suffix.name.to_string(),
+        addresses: suffix.set.clone(),
+        is_zone: !apex.zone_of(&suffix.name),
+        ephemeral: source.ephemeral_suffix(suffix),
+        shared: source.documents().is_some(),
+    };
+    state.config().cluster.suffixes.iter().map(entry).collect()
+}
+
+fn suffix_status(state: &State) -> Vec<SuffixStatus> {
+    let status =
+        |Suffix { name, set }: &Suffix| SuffixStatus { name: name.to_string(), addresses: set.clone() };
+    state.config().cluster.suffixes.iter().map(status).collect()
+}
+
 fn after(started: Timestamp, since: Duration) -> Timestamp {
     started.checked_add(SignedDuration::try_from(since).unwrap_or_default()).unwrap_or(started)
 }
@@ -250,7 +289,7 @@ fn since(state: &State, node: &Node, started: Timestamp) -> Timestamp {
 /// The services to list. If there are more than [`SERVICES`], only services that are down are listed, at most that
 /// many.
 fn services(state: &State, decision: &Decision, down: &ServicesDown) -> Vec<ServiceStatus> {
-    let Parts { nodes, services } = &*state.config().cluster;
+    let Parts { nodes, services, .. } = &*state.config().cluster;
     let shown = |service: &Service| {
         let (place, _) = state.config().cluster.members().service(&service.name)?;
         let is_down = down.has(place);
@@ -288,8 +327,9 @@ pub(super) fn service_entries(state: &State, source: &Source, zone: &Zone) -> Ve
     state.config().cluster.services.iter().map(entry).collect()
 }
 
-fn answers(zone: &Zone, name: &str, apex: &Name) -> Vec<String> {
-    answers_of(zone, name, apex).iter().map(ToString::to_string).collect()
+/// What the zone answers for a name that is relative to `origin`: the apex or a suffix.
+fn answers(zone: &Zone, name: &str, origin: &Name) -> Vec<String> {
+    answers_of(zone, name, origin).iter().map(ToString::to_string).collect()
 }
 
 fn answers_of(zone: &Zone, name: &str, apex: &Name) -> Vec<IpAddr> {
@@ -331,6 +371,17 @@ fn none_is_up(decision: &Decision, family: Family) -> Option<String> {
         LastResort::AllDown => "its addresses are answered as [failover] all-down says",
     };
     Some(format!("no node is up over {family}: {instead}"))
+}
+
+/// The alarm that no node with an address set is up while another node is.
+fn none_in_set(decision: &Decision, set: &str, answers: &SetAnswers) -> Option<String> {
+    let instead = match answers.last_resort? {
+        _ if decision.fail_open || decision.drained || decision.held => return None,
+        LastResort::Held => "held nodes are answered; let one come back with `dns-xdp node failback`",
+        LastResort::Drained => "drained nodes are answered; bring one back with `dns-xdp node auto`",
+        LastResort::AllDown => "its names answer as [failover] all-down says",
+    };
+    Some(format!("no node with the addresses `{set}` is up: {instead}"))
 }
 
 /// The alarms for nodes that this server cannot probe for its own reasons, one for each reason.
@@ -397,6 +448,27 @@ mod tests {
             (3, 61, Some(29_000))
         );
         assert!(status.alarms.is_empty());
+    }
+
+    #[test]
+    fn a_node_is_shown_with_each_set_and_a_set_without_a_node_that_is_up_is_an_alarm() {
+        let mut state = healthy(&super::super::state::tests::with_suffixes());
+        kill(&mut state, "node2");
+        let status = shown(&state, &[]);
+        let set = |node: usize| &status.nodes[node].sets["internal"];
+        assert_eq!(
+            (set(1).ipv4, &*set(1).answers),
+            (Some([10, 0, 0, 12].into()), &["10.0.0.11".to_owned()][..])
+        );
+        assert_eq!((set(2).ipv4, &*set(2).answers), (None, &["10.0.0.11".to_owned()][..]));
+        let names: Vec<&str> = status.suffixes.iter().map(|suffix| &*suffix.name).collect();
+        assert_eq!(names, ["internal.demo.example.com.", "demo.corp.test."]);
+        assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+        kill(&mut state, "node1");
+        let alarms = shown(&state, &[]).alarms;
+        let alarm =
+            "no node with the addresses `internal` is up: its names answer as [failover] all-down says";
+        assert!(alarms.iter().any(|told| told == alarm), "{alarms:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::server::{ROUND_TRIP, Server};
 use super::world::{Outlook, Port, World};
 use crate::cluster::{Admin, Cluster, Family, Node, Probe};
 use crate::config::{Failback, PROBE};
-use crate::failover::{Answers, Decision, Effective};
+use crate::failover::{Answers, Decision, Effective, SetAnswers};
 use crate::health::{Health, Subject};
 use crate::intent::{self, Intents};
 
@@ -92,6 +92,9 @@ pub(super) fn check(
         return Ok(());
     };
     no_answer_is_empty(answers)?;
+    if answers.names_as(&decision.answers) {
+        sets_stay_apart(&server.state().config().cluster, answers)?;
+    }
     let changed = before.answers.as_deref().is_none_or(|before| !ptr::eq(before, answers));
     let frozen = decision.frozen.is_some();
     let reloaded = told && server.reloaded == world.now;
@@ -128,9 +131,24 @@ pub(super) fn check(
 fn no_answer_is_empty(answers: &Answers) -> Result<(), String> {
     let empty = answers.services().find(|(_, nodes)| nodes.is_empty());
     match (answers.by_node.iter().position(Option::is_none), empty) {
-        (None, None) => Ok(()),
+        (None, None) => answers.sets.values().try_for_each(|set| no_answer_is_empty(&set.answers)),
         (node, service) => Err(format!("nothing is answered for node {node:?}, service {service:?}")),
     }
+}
+
+/// Checks that names under a suffix answer only nodes with the suffix's addresses. Otherwise they would answer an address
+/// of another set, or none.
+pub(super) fn sets_stay_apart(cluster: &Cluster, answers: &Answers) -> Result<(), String> {
+    for (set, SetAnswers { answers, .. }) in &answers.sets {
+        let lacks = |node: &usize| !cluster.nodes[*node].sets.contains_key(set);
+        let names = (0..answers.by_node.len())
+            .flat_map(|name| Family::ALL.map(|family| answers.node_in(family, name)));
+        let services = answers.services().flat_map(|(_, nodes)| nodes.iter().copied());
+        if let Some(node) = names.flatten().chain(services).find(lacks) {
+            return Err(format!("node {node} lacks the set {set}, and yet it answers: {answers:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that a server that has long heard fewer nodes than the quorum is frozen. A server that has long heard enough

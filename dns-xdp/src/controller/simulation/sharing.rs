@@ -132,8 +132,22 @@ fn configured(nodes: usize, probers: usize, failback: Failback, last_votes: bool
         if node == nodes && !last_votes {
             text.push_str("quorum = false\n");
         }
+        text.push_str(&addresses_in_the_set(node, nodes));
     }
+    text.push_str(SUFFIX);
     shared(text)
+}
+
+/// A suffix with an address set. All nodes but the last have the set.
+pub(super) const SUFFIX: &str = "[[suffix]]\nname = \"internal\"\naddresses = \"internal\"\n";
+
+/// Returns the addresses of a node in the set of [`SUFFIX`], as the file has them.
+pub(super) fn addresses_in_the_set(node: usize, nodes: usize) -> String {
+    if node == nodes {
+        return String::new();
+    }
+    let ipv6 = if is_dual_stack(node) { format!("ipv6 = \"2001:db8:1::{node}\"\n") } else { String::new() };
+    format!("[node.addresses.internal]\nipv4 = \"10.0.0.{node}\"\n{ipv6}")
 }
 
 /// Returns the configuration of a text whose shared sections are in the store.

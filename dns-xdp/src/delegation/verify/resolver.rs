@@ -5,11 +5,16 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::Name;
 
 use super::super::ask::{Asker, Recursion};
-use super::super::{Check, CheckResult};
+use super::super::{Check, CheckResult, Delegation};
 use super::node;
 use crate::config::Config;
 
-pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &Asker) -> Vec<CheckResult> {
+pub(super) async fn verify(
+    config: &Config,
+    delegation: &Delegation,
+    resolver: Option<IpAddr>,
+    asker: &Asker,
+) -> Vec<CheckResult> {
     let Some(resolver) = resolver else {
         let remedy = "name a resolver with --resolver, one that clients use";
         return vec![CheckResult::warn(
@@ -19,9 +24,9 @@ pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &As
             remedy,
         )];
     };
-    let (name, rtype) = node(config);
+    let (name, rtype) = node(delegation);
     match asker.ask(resolver, &name, rtype, Recursion::Desired).await {
-        Ok(response) => judge(config, resolver, &name, &response),
+        Ok(response) => judge(config, delegation, resolver, &name, &response),
         Err(why) => {
             let remedy =
                 "if the lines above are ok, check the resolver itself, or name another with --resolver";
@@ -30,7 +35,13 @@ pub(super) async fn verify(config: &Config, resolver: Option<IpAddr>, asker: &As
     }
 }
 
-fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> Vec<CheckResult> {
+fn judge(
+    config: &Config,
+    delegation: &Delegation,
+    resolver: IpAddr,
+    name: &Name,
+    response: &Message,
+) -> Vec<CheckResult> {
     let fail =
         |detail: String, remedy: &str| vec![CheckResult::fail(Check::Resolver, resolver, detail, remedy)];
     match response.metadata.response_code {
@@ -46,7 +57,7 @@ fn judge(config: &Config, resolver: IpAddr, name: &Name, response: &Message) -> 
         }
     }
     let seen: Vec<IpAddr> = response.answers.iter().filter_map(|record| record.data.ip_addr()).collect();
-    let ours: Vec<IpAddr> = config.cluster.nodes.iter().flat_map(crate::cluster::Node::addresses).collect();
+    let ours: Vec<IpAddr> = delegation.nodes.iter().flat_map(crate::cluster::Node::addresses).collect();
     if seen.is_empty() {
         return fail(format!("finds no address of {name}"), "see `dns-xdp query` on a node, and try again");
     }
@@ -83,19 +94,19 @@ mod tests {
     use hickory_proto::rr::rdata::A;
     use hickory_proto::rr::{RData, Record};
 
-    use super::super::super::example_config;
+    use super::super::super::{example, example_config};
     use super::*;
     use crate::severity::Severity;
 
     fn told(code: ResponseCode, address: Option<[u8; 4]>, ttl: u32) -> Vec<(Severity, String)> {
         let config = example_config();
-        let (name, _) = node(&config);
+        let (name, _) = node(&example());
         let mut response = Message::query().into_response();
         response.metadata.response_code = code;
         if let Some(address) = address {
             response.answers.push(Record::from_rdata(name.clone(), ttl, RData::A(A(address.into()))));
         }
-        let findings = judge(&config, IpAddr::from([192, 0, 2, 1]), &name, &response);
+        let findings = judge(&config, &example(), IpAddr::from([192, 0, 2, 1]), &name, &response);
         findings.into_iter().map(|finding| (finding.verdict, finding.detail)).collect()
     }
 

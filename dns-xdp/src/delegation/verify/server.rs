@@ -12,6 +12,7 @@ use super::super::{Check, CheckResult, Delegation};
 use super::{difference, foreign, node};
 use crate::config::Config;
 use crate::failover;
+use crate::zone::Zone;
 
 const SAME_FILE: &str = "give this server the file that was verified, then run `dns-xdp reload` there";
 const WHO_LISTENS: &str =
@@ -45,14 +46,19 @@ struct Expected {
 impl Expected {
     fn of(config: &Config, delegation: &Delegation) -> Self {
         Expected {
-            soa: failover::healthy_zone(config).soa(),
+            soa: soa_of(&failover::healthy_zone(config), &delegation.apex),
             name_servers: delegation.name_servers.iter().map(|server| server.name.clone()).collect(),
-            node: node(config),
+            node: node(delegation),
             foreign: foreign(&delegation.apex),
             ttl_seconds: config.zone.ttl_seconds,
             ns_ttl_seconds: config.zone.ns_ttl_seconds,
         }
     }
+}
+
+/// Returns the SOA record of an apex.
+fn soa_of(zone: &Zone, apex: &Name) -> Record {
+    zone.authority(apex).map_or_else(|| zone.soa(), |authority| zone.soa_of(authority))
 }
 
 /// Verifies every server at every address, all at the same time.

@@ -62,8 +62,10 @@ pub fn steps(listing: &Listing, zone: &Zone) -> Vec<Step> {
 
 /// The wanted values below each name's key.
 fn wanted(zone: &Zone) -> BTreeMap<String, BTreeSet<Vec<u8>>> {
-    // No key means all names that do not exist, and a slash separates the parts of a key.
-    let has_key = |name: &Name| !is_wildcard(name) && !name.iter().flatten().any(|octet| *octet == b'/');
+    // No key means all names that do not exist, and a slash separates the parts of a key. The names of a suffix that is
+    // a zone of its own are not in the zone's path.
+    let has_slash = |name: &Name| name.iter().flatten().any(|octet| *octet == b'/');
+    let has_key = |name: &Name| zone.apex().zone_of(name) && !is_wildcard(name) && !has_slash(name);
     let answered = zone.names().filter(|(name, addresses)| !addresses.refused && has_key(name));
     let places = answered.filter_map(|(name, addresses)| {
         let labels = name.iter().len() - zone.apex().iter().len();

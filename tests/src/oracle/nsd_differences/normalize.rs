@@ -312,7 +312,7 @@ pub(super) fn absence_of_a_family(query: &Query, ours: &mut Meaning, theirs: &mu
     let Some(qname) = &query.qname else { return false };
     let zone = &query.served.zone;
     let of = |soa: &Record| BTreeSet::from([soa.to_string().to_lowercase()]);
-    let (short, usual) = (of(&zone.negative_soa(qname)), of(&zone.soa()));
+    let (short, usual) = (of(&zone.negative_soa(qname)), of(&soa(query)));
     let occurs = short != usual
         && theirs.answers.is_empty()
         && rcode(theirs) == NoError
@@ -329,7 +329,7 @@ pub(super) fn whole_soa(query: &Query, ours: &mut Meaning, theirs: &mut Meaning)
     const HEADER: usize = 12;
     /// An OPT with a cookie and an NSID.
     const OPT_MAX: usize = 11 + 28 + 9;
-    let soa = query.served.zone.soa();
+    let soa = soa(query);
     let RData::SOA(data) = &soa.data else { return false };
     // A pointer, type, class, TTL and length before the data, and five numbers in it.
     let soa_octets = 12 + data.mname.len() + data.rname.len() + 20;
@@ -348,6 +348,13 @@ pub(super) fn whole_soa(query: &Query, ours: &mut Meaning, theirs: &mut Meaning)
         theirs.authorities.clear();
     }
     occurs
+}
+
+/// The SOA record of the apex above the question's name, or else of the zone's own.
+fn soa(query: &Query) -> Record {
+    let zone = &query.served.zone;
+    let authority = query.qname.as_ref().and_then(|qname| zone.authority(&qname.to_lowercase()));
+    authority.map_or_else(|| zone.soa(), |authority| zone.soa_of(authority))
 }
 
 fn make_error_where(occurs: bool, rcode: ResponseCode, theirs: &mut Meaning) -> bool {

@@ -4,14 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 
 use dns_xdp::records::{RecordSet, target};
-use dns_xdp::zone::{Lookup, Zone};
+use dns_xdp::zone::{Authority, Lookup, Zone};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// A zone, its NS set, and the addresses of the name servers. Records are texts in lower case.
 pub struct Served {
     /// The zone.
     pub zone: Zone,
-    /// The NS set of the apex.
+    /// The NS sets of all apexes.
     pub servers: BTreeSet<String>,
     /// All addresses of the name servers, including those beyond the responder's limit for an answer.
     pub glue: BTreeSet<String>,
@@ -25,10 +25,11 @@ impl Served {
     /// # Panics
     /// When the zone has no name servers.
     pub fn new(zone: Zone) -> Served {
-        let answers = match zone.lookup(zone.apex(), RecordType::NS, 0) {
+        let of_apex = |authority: &Authority| match zone.lookup(authority.apex(), RecordType::NS, 0) {
             Lookup::Found { answers, .. } => answers,
             other => panic!("the zone has no name servers: {other:?}"),
         };
+        let answers: Vec<Record> = zone.authorities().iter().flat_map(of_apex).collect();
         let servers = answers.iter().map(|record| record.to_string().to_lowercase()).collect();
         let glue: BTreeSet<String> = answers.iter().flat_map(|record| addresses(&zone, record)).collect();
         let of_set =

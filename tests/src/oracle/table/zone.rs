@@ -6,11 +6,11 @@ use dns_xdp::datapath;
 use dns_xdp::flood_limits::{FloodLimits, Network, RateLimit};
 use dns_xdp::network::{Place, VlanProtocol, VlanTag};
 use dns_xdp::records::{RecordSet, Records, data, full_name, record_type};
-use dns_xdp::zone::{Addresses, Origin, Zone};
+use dns_xdp::zone::{Addresses, FurtherApex, Origin, Zone};
 use dns_xdp_ebpf::cookie::Secret;
 use dns_xdp_ebpf::table::limit::Rate;
 use dns_xdp_ebpf::table::{self, address_words};
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 
 use crate::oracle::frames::message::{self, IN, Message};
 use crate::oracle::frames::{Checksum, Datagram, Mac, SERVICE_TAG, TAG, UDP};
@@ -157,6 +157,39 @@ pub fn zone_with_wildcards() -> Zone {
     made_of("hostmaster", 1, names()).with_records(Arc::new(Records::new(records)))
 }
 
+/// A suffix of the zone that is a zone of its own.
+pub const FURTHER: &str = "demo.corp.test";
+
+/// The same zone with a suffix below it, and with a further zone.
+pub fn zone_with_suffixes() -> Zone {
+    let further = |relative: &str| {
+        let name = if relative == "@" { FURTHER.to_owned() } else { format!("{relative}.{FURTHER}") };
+        Name::from_labels(name.split('.').map(str::as_bytes)).expect("the tests' names are names")
+    };
+    let both = |nth: u8| Addresses::new(TTL, [ipv4(nth).into(), ipv6(nth).into()]);
+    let one = |nth: u8| Addresses::new(TTL, [ipv4(nth).into()]);
+    let below = [("node1.internal", one(101)), ("node3.internal", both(103)), ("internal", one(101))];
+    let below = below.map(|(name, addresses)| (absolute(name), addresses));
+    let beside = [
+        ("@", one(101)),
+        ("ns1", both(103)),
+        ("node1", one(101)),
+        ("node3", both(103)),
+        ("db.prod", one(101)),
+    ];
+    let beside = beside.map(|(name, addresses)| (further(name), addresses));
+    let own = names().into_iter().map(|(name, addresses)| (absolute(&name), addresses));
+    let apex = FurtherApex { apex: further("@"), name_servers: vec![further("ns1")] };
+    let alias = |owner: Name, target: &str| {
+        let data = vec![data(RecordType::CNAME, target, &absolute("@")).expect("the tests' data are valid")];
+        RecordSet { owner, rtype: RecordType::CNAME, ttl_seconds: TTL, data }
+    };
+    let aliases =
+        [alias(absolute("alias.internal"), "node3.internal"), alias(further("www"), "node1.demo.corp.test.")];
+    let zone = Zone::with_further(origin("hostmaster", 1), [apex], own.chain(below).chain(beside));
+    zone.with_records(Arc::new(Records::new(records().into_iter().chain(aliases))))
+}
+
 /// The time of day in seconds since 1970, and the secrets in force: RFC 9018, appendix A.1.
 pub const COOKIES: (u32, [u128; 2]) = (1_559_731_985, [0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf, 0x0707]);
 /// The same from appendix A.4. There, a new secret precedes the secret of the old cookies.
@@ -262,15 +295,19 @@ pub fn zone_of(names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
 }
 
 fn made_of(contact: &str, servers: u8, names: impl IntoIterator<Item = (String, Addresses)>) -> Zone {
-    let origin = Origin {
+    let names = names.into_iter().map(|(name, addresses)| (absolute(&name), addresses));
+    Zone::new(origin(contact, servers), names)
+}
+
+fn origin(contact: &str, servers: u8) -> Origin {
+    Origin {
         apex: absolute("@"),
         contact: absolute(contact),
         serial: SERIAL,
         ns_ttl_seconds: 60,
         negative_ttl_seconds: NEGATIVE_TTL,
         name_servers: (1..=servers).map(|nth| absolute(&format!("ns{nth}"))).collect(),
-    };
-    Zone::new(origin, names.into_iter().map(|(name, addresses)| (absolute(&name), addresses)))
+    }
 }
 
 fn absolute(relative: &str) -> Name {

@@ -66,6 +66,7 @@ impl Core {
                     ClusterChange::Node(_) => occurrences::node(&name, &differences),
                     ClusterChange::Service(_) => occurrences::service(&name, &differences),
                     ClusterChange::Record(_) => occurrences::record(&name, &differences),
+                    ClusterChange::Suffix(_) => occurrences::suffix(&name, &differences),
                 })
             }
             What::Join(view) => {
@@ -103,7 +104,8 @@ impl Core {
             ClusterChange::Node(NodeChange::Remove { .. }) => !ephemeral,
             ClusterChange::Node(NodeChange::Set { .. })
             | ClusterChange::Service(_)
-            | ClusterChange::Record(_) => false,
+            | ClusterChange::Record(_)
+            | ClusterChange::Suffix(_) => false,
         }
     }
 

@@ -29,6 +29,14 @@ name = "db"
 nodes = ["node1", "node2"]
 "#;
 
+/// [`TEXT`], with internal addresses of the first two nodes, a suffix with them, and a suffix that is a zone of its own.
+pub(in crate::controller) fn with_suffixes() -> String {
+    let set = |last: u8| format!("[node.addresses.internal]\nipv4 = \"10.0.0.{last}\"\n");
+    let text = TEXT.replace("192.0.2.11\"\n", &format!("192.0.2.11\"\n{}", set(11)));
+    let text = text.replace("backup = [\"node3\"]\n", &format!("backup = [\"node3\"]\n{}", set(12)));
+    text + "[[suffix]]\nname = \"internal\"\naddresses = \"internal\"\n[[suffix]]\nname = \"demo.corp.test.\"\n"
+}
+
 pub(in crate::controller) fn config(text: &str) -> Config {
     Config::parse(text, Path::new("/etc/dns-xdp/dns-xdp.toml")).unwrap()
 }
