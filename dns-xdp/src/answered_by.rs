@@ -138,4 +138,17 @@ mod tests {
             assert_eq!(answered_by(&of_long_soa, &name("a.example.com."), qtype).text(), expected, "{qtype}");
         }
     }
+
+    #[test]
+    fn the_program_answers_the_addresses_of_a_further_zone_and_the_responder_their_absence() {
+        let zone = crate::zone::further::zone();
+        let by = |qname: &str, qtype| answered_by(&zone, &Name::from_ascii(qname).unwrap(), qtype);
+        assert_eq!(by("node1.demo.corp.test.", RecordType::A), AnsweredBy::Xdp);
+        assert_eq!(by("node1.demo.example.com.", RecordType::A), AnsweredBy::Xdp);
+        for (qname, qtype) in
+            [("node1.demo.corp.test.", RecordType::AAAA), ("nobody.demo.corp.test.", RecordType::A)]
+        {
+            assert!(matches!(by(qname, qtype), AnsweredBy::Responder(_)), "{qname}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //! answers.
 mod file;
 #[cfg(test)]
-mod further;
+pub(crate) mod further;
 mod lookup;
 
 use std::collections::BTreeMap;

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::{Addresses, FurtherApex, Lookup, Origin, Zone, zone_file, zone_file_of};
-use crate::answered_by::{AnsweredBy, answered_by};
 use crate::records::{RecordSet, Records, data, record_type};
-use crate::responder;
 
 fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
 /// `demo.example.com.` with the further apex `demo.corp.test.`
-fn zone() -> Zone {
+pub(crate) fn zone() -> Zone {
     let origin = Origin {
         apex: name("demo.example.com."),
         contact: name("hostmaster.example.com."),
@@ -122,19 +120,4 @@ fn each_apex_has_a_zone_file_of_its_own() {
                demo.corp.test. 60 IN NS ns2.demo.corp.test.\n";
     assert!(further.starts_with(soa), "{further}");
     assert!(further.contains("\ndb.prod.demo.corp.test. 5 IN A 192.0.2.103\n"), "{further}");
-}
-
-#[test]
-fn the_program_answers_the_addresses_of_a_further_zone_and_the_responder_their_absence() {
-    let zone = zone();
-    let by = |qname: &str, qtype| answered_by(&zone, &name(qname), qtype);
-    assert_eq!(by("node1.demo.corp.test.", RecordType::A), AnsweredBy::Xdp);
-    for (qname, qtype) in
-        [("node1.demo.corp.test.", RecordType::AAAA), ("nobody.demo.corp.test.", RecordType::A)]
-    {
-        assert!(matches!(by(qname, qtype), AnsweredBy::Responder(_)), "{qname}");
-        let (rcode, answers, ttl) = responder::answer(&zone, name(qname), qtype);
-        assert_eq!((answers.len(), ttl), (0, Some(30)), "{qname} {rcode:?}");
-    }
-    assert_eq!(by("node1.demo.example.com.", RecordType::A), AnsweredBy::Xdp);
 }
