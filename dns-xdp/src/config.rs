@@ -204,7 +204,8 @@ impl Config {
     pub(crate) fn warnings_beyond(&self, other: &Config) -> Vec<String> {
         let known = other.warnings();
         let beyond = self.warnings().into_iter().filter(|warning| !known.contains(warning));
-        beyond.chain(name_servers::changed(other, self)).collect()
+        let beyond = beyond.chain(name_servers::changed(other, self));
+        beyond.chain(name_servers::changed_of_suffixes(other, self)).collect()
     }
 
     /// Returns a warning about the file's sections that are not in force.

@@ -2,8 +2,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use hickory_proto::rr::Name;
+
 use super::Config;
-use crate::cluster::{Family, Node, some_of};
+use crate::cluster::{Family, Node, SetAddresses, Suffix, some_of};
 
 /// The most name servers: as many as the root zone has. With a glue record each they fit a referral of 512 octets.
 const MANY: usize = 13;
@@ -72,6 +74,39 @@ pub(super) fn changed(before: &Config, after: &Config) -> Option<String> {
         "the name servers change: {}; `dns-xdp delegation show` prints the records for the parent zone{keep}",
         listed(&changes)
     ))
+}
+
+/// Returns a warning for each suffix that is a zone of its own, if a new configuration adds it or changes its name servers.
+pub(super) fn changed_of_suffixes(before: &Config, after: &Config) -> Vec<String> {
+    let old = glue_of_suffixes(before);
+    let is_other = |(zone, glue): &(&Name, Vec<(&str, Vec<IpAddr>)>)| old.get(zone) != Some(glue);
+    let changed = glue_of_suffixes(after).into_iter().filter(is_other);
+    changed
+        .map(|(zone, _)| {
+            let zone = zone.to_ascii();
+            let zone = zone.trim_end_matches('.');
+            format!(
+                "the zone {zone} has new name servers; `dns-xdp delegation show --zone {zone}` prints the records for \
+                 its parent zone"
+            )
+        })
+        .collect()
+}
+
+/// Returns the name servers of each suffix that is a zone of its own, with their addresses.
+fn glue_of_suffixes(config: &Config) -> BTreeMap<&Name, Vec<(&str, Vec<IpAddr>)>> {
+    let own = config.cluster.suffixes.iter().filter(|suffix| !config.zone.apex.zone_of(&suffix.name));
+    let glue = |suffix: &Suffix| {
+        let addresses = |node: &Node| -> Vec<IpAddr> {
+            match &suffix.set {
+                Some(set) => node.sets.get(set).into_iter().flat_map(SetAddresses::addresses).collect(),
+                None => node.addresses().collect(),
+            }
+        };
+        let servers = servers(config).map(|(node, ns)| (ns, addresses(node)));
+        servers.filter(|(_, addresses)| !addresses.is_empty()).collect()
+    };
+    own.map(|suffix| (&suffix.name, glue(suffix))).collect()
 }
 
 fn listed(texts: &[String]) -> String {

@@ -499,6 +499,20 @@ nodes = ["node1"]
     }
 
     #[test]
+    fn a_zone_of_its_own_that_comes_or_moves_is_warned_of() {
+        let own = suffix("demo.corp.example.") + "addresses = \"internal\"\n";
+        let moved = format!("{FILE}{own}").replace("10.0.0.11", "10.0.0.99");
+        let moved = Config::parse(&moved, Path::new("f")).unwrap();
+        let beyond = |before: &Config, after: &Config| {
+            let warnings = after.warnings_beyond(before);
+            warnings.into_iter().filter(|warning| warning.contains("--zone demo.corp.example`")).count()
+        };
+        let [none, own, below] = ["", &own, &suffix("x")].map(|text| parse(text).unwrap());
+        assert_eq!([beyond(&none, &own), beyond(&own, &moved)], [1, 1]);
+        assert_eq!([beyond(&own, &own), beyond(&none, &below), beyond(&own, &none)], [0, 0, 0]);
+    }
+
+    #[test]
     fn suffixes_and_sets_change_the_epoch_and_their_absence_does_not() {
         let epoch = |text: &str| parse(text).unwrap().epoch();
         let plain = Config::parse(
