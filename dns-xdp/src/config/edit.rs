@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
 pub use record::{
-    Existing, RecordKeys, add_records, import_records, record_sections, remove_record, set_record,
+    Existing, RecordKeys, add_records, import_records, record_sections, remove_record, replace_records,
+    set_record,
 };
 pub use service::{ServiceKeys, add_service, remove_service, set_service};
 

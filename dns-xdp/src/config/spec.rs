@@ -14,7 +14,7 @@ use super::kind::{Surroundings, kind, target};
 use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{
     AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
-    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store,
+    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store, update,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::flood_limits::{FloodLimits, RateLimit};
@@ -187,12 +187,16 @@ fn read(
     let metrics = metrics(file.section("metrics", "[metrics]"));
     let events = events(file.section("events", "[events]"));
     let store = store::read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state);
+    let updates = update::read(&mut file, apex.as_ref(), store.is_some());
     file.close();
 
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
     let spec = ClusterSpec { apex, ns_addresses, nodes, services, witness, quorum };
     check::cluster(&spec, problems);
     record::check(&records, &spec, problems);
+    if !is_shared {
+        update::check(&updates, &spec, problems);
+    }
     check::capacity(&spec, &records, &xdp, problems);
     let failover = Failover {
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
@@ -209,6 +213,7 @@ fn read(
         failover,
         cluster,
         records: Arc::new(record::into_records(records)),
+        updates: updates.into_updates(),
         control,
         metrics,
         events,

@@ -40,3 +40,4 @@ mod scenes_roles;
 mod scenes_services;
 mod scenes_stalled_files;
 mod scenes_top;
+mod scenes_updates;

@@ -187,6 +187,7 @@ impl Source {
         change: &ClusterChange,
         file: Option<&str>,
     ) -> Result<Proposal, Refusal> {
+        let change = &*change.against(in_force)?;
         let Edited { text, notes } = change.edit(&self.text)?;
         let config = self.parse(&text).map_err(|error| of_the_change(&error))?;
         let warnings = config.warnings_beyond(in_force);
@@ -227,6 +228,7 @@ impl Source {
     /// The documents to write to the store for a change of a node or service.
     pub(super) fn share(&self, in_force: &Config, change: &ClusterChange) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
+        let change = change.against(in_force)?;
         let Edited { text, mut notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;
