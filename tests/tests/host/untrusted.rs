@@ -32,7 +32,7 @@ fn every_message_has_the_answer_that_it_may_have() {
 #[test]
 fn every_update_has_the_answer_that_its_signature_allows() {
     let zone = zone();
-    let mut rng = dns_xdp_tests::rng::Rng::new(1);
+    let mut rng = dns_xdp_tests::rng::Rng(1);
     let random = (0..20_000).map(|nth| {
         let length = 1 + rng.below(400);
         (format!("random {nth}"), (0..length).map(|_| rng.below(256) as u8).collect::<Vec<u8>>())

@@ -18,6 +18,7 @@ const NOW: u64 = 1_800_000_000;
 /// The most seconds that clocks may differ.
 const FUDGE: u64 = 300;
 const QR: u8 = 0x80;
+const TSIG: u16 = 250;
 /// The secrets of the known key, in Base64, and of a stranger's key.
 const SECRETS: [&str; 2] = ["AAECAwQFBgcICQoLDA0ODw==", "BBECAwQFBgcICQoLDA0ODw=="];
 const NAMES: [&str; 5] = ["@", "node1", "_acme-challenge", "_acme-challenge.node1", "node9"];
@@ -163,6 +164,8 @@ impl UpdateParts {
         };
         let records = self.prerequisites.len() + self.changes.len();
         accepted &= records < 1000 && message.len() < 60_000;
+        // Another signature among the records makes the message malformed.
+        accepted &= !self.prerequisites.iter().chain(&self.changes).any(|part| part.rtype == Some(TSIG));
         if let Some(key) = key {
             sign_request(&mut message, &key, time);
         }
