@@ -351,7 +351,12 @@ mod tests {
         let sockets = bind(&[address.into()], 0).unwrap();
         let endpoint = sockets.addresses().unwrap()[0];
         let (publisher, zone) = watch::channel(None);
-        (Responder::start(sockets, zone, Lease::default(), "node1", || (), UpdateChannel::closed()).unwrap(), endpoint, publisher)
+        (
+            Responder::start(sockets, zone, Lease::default(), "node1", || (), UpdateChannel::closed())
+                .unwrap(),
+            endpoint,
+            publisher,
+        )
     }
 
     fn query(id: u16) -> Vec<u8> {
@@ -482,7 +487,9 @@ mod tests {
         let (_publisher, zone) = watch::channel(None);
         let [stays, goes, comes] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
         let sockets = bind(&[stays.into(), goes.into()], port).unwrap();
-        let mut responder = Responder::start(sockets, zone, Lease::default(), "node1", || (), UpdateChannel::closed()).unwrap();
+        let mut responder =
+            Responder::start(sockets, zone, Lease::default(), "node1", || (), UpdateChannel::closed())
+                .unwrap();
         let mut idle = TcpStream::connect((stays, port)).await.unwrap();
         let leaving = client(LOOPBACK, (goes, port).into()).await;
         leaving.send(&identity_query(1)).await.unwrap();

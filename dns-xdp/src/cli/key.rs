@@ -85,16 +85,19 @@ mod tests {
     #[test]
     fn the_printed_section_is_a_key_of_the_configuration() {
         for (_, algorithm) in Algorithm::ALL {
-            let name = name("Certbot.example.org.").unwrap();
-            let text = stanza(&name, algorithm, &vec![7; algorithm.octets()]);
+            let certbot = name("Certbot.example.org.").unwrap();
+            let text = stanza(&certbot, algorithm, &vec![7; algorithm.octets()]);
             let config = Config::parse(&format!("{FILE}{text}"), Path::new("f")).unwrap();
             let [key] = &config.updates.keys[..] else { panic!("one key") };
-            assert_eq!((&key.name, key.algorithm), (&name, algorithm));
+            assert_eq!((&key.name, key.algorithm), (&certbot, algorithm));
             assert_eq!(key.secret.octets(), vec![7; algorithm.octets()]);
-            let file: String =
-                text.lines().filter_map(|line| line.strip_prefix("#: ")).map(|line| format!("{line}\n")).collect();
+            let file: String = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("#: "))
+                .map(|line| format!("{line}\n"))
+                .collect();
             assert!(file.starts_with("key \"certbot.example.org\" {\n    algorithm hmac-"), "{file}");
         }
-        assert!(super::name(".").is_err() && super::name("a..b").is_err());
+        assert!(name(".").is_err() && name("a..b").is_err());
     }
 }

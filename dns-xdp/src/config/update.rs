@@ -162,7 +162,8 @@ fn secret_file(value: &DeValue<'_>) -> Read<(Secret, PathBuf)> {
     let read = File::open(&path).and_then(|file| file.take(LONGEST_SECRET_FILE).read_to_string(&mut text));
     read.map_err(|error| format!("is {shown}, which cannot be read: {}", unreadable(&error)))?;
     let line = text.lines().next().unwrap_or_default();
-    let secret = Secret::from_base64(line).map_err(|problem| format!("is {shown}, whose first line {problem}"))?;
+    let secret =
+        Secret::from_base64(line).map_err(|problem| format!("is {shown}, whose first line {problem}"))?;
     Ok((secret, path))
 }
 
@@ -180,9 +181,10 @@ pub(super) fn check(spec: &UpdatesSpec, cluster: &ClusterSpec, problems: &Diagno
     if spec.addresses.is_empty() {
         return;
     }
-    let nodes = cluster.nodes.iter().map(|node| {
-        (node.name.value.as_str(), node.ns.as_ref().map(|ns| ns.value.as_str()))
-    });
+    let nodes = cluster
+        .nodes
+        .iter()
+        .map(|node| (node.name.value.as_str(), node.ns.as_ref().map(|ns| ns.value.as_str())));
     let services = cluster.services.iter().map(|service| service.name.value.as_str());
     let holders = holders(apex, nodes, services);
     for At { at, value } in &spec.addresses {

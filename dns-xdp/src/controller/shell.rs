@@ -442,8 +442,14 @@ impl Shell {
         let zone = self.publisher.subscribe();
         let lease = self.publisher.lease();
         let updates = self.updates.channel();
-        let responder =
-            Responder::start(sockets, zone, lease, &self.identity, privileges::drop_thread_privileges, updates);
+        let responder = Responder::start(
+            sockets,
+            zone,
+            lease,
+            &self.identity,
+            privileges::drop_thread_privileges,
+            updates,
+        );
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
         pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();

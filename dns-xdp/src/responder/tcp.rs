@@ -274,8 +274,7 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let clients = Clients::default();
         let (lease, updates) = (Lease::default(), Updates::new(UpdateChannel::closed()));
-        let exchange =
-            Arc::new(Exchange { zone, lease, identity: Vec::new(), counters, clients, updates });
+        let exchange = Arc::new(Exchange { zone, lease, identity: Vec::new(), counters, clients, updates });
         let connections = Arc::new(Connections::new(1));
         let serving = tokio::spawn(serve(listener, exchange, connections, CancellationToken::new()));
 

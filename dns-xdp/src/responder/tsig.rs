@@ -92,7 +92,9 @@ pub(super) enum Unverified {
 
 /// Looks for the signature of a message with these counts, of at most `records_max` records.
 pub(super) fn search(message: &[u8], records_max: u32) -> Search<'_> {
-    let Ok(Header { counts, .. }) = Header::read(&mut BinDecoder::new(message)) else { return Search::Unsigned };
+    let Ok(Header { counts, .. }) = Header::read(&mut BinDecoder::new(message)) else {
+        return Search::Unsigned;
+    };
     let HeaderCounts { queries, answers, authorities, additionals } = counts;
     let records = u32::from(answers) + u32::from(authorities) + u32::from(additionals);
     if additionals == 0 || queries > 1 || records > records_max {
@@ -134,7 +136,8 @@ impl<'m> Signature<'m> {
             rest = behind;
             Some(taken)
         };
-        let number = |octets: &[u8]| octets.iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
+        let number =
+            |octets: &[u8]| octets.iter().fold(0_u64, |number, octet| (number << 8) | u64::from(*octet));
         let time = number(take(6)?);
         let fudge = number(take(2)?) as u16;
         let mac_length = number(take(2)?) as usize;
@@ -167,7 +170,9 @@ impl<'m> Signature<'m> {
     /// # Errors
     /// The message is not accepted.
     pub(super) fn verify(&self, message: &[u8], access: &Access, now: u64) -> Result<Arc<Key>, Unverified> {
-        let key = access.key(&self.key_name).filter(|key| algorithm_name(key.algorithm) == self.algorithm.to_lowercase());
+        let key = access
+            .key(&self.key_name)
+            .filter(|key| algorithm_name(key.algorithm) == self.algorithm.to_lowercase());
         let key = key.ok_or(Unverified::Unsigned(TsigError::BadKey))?;
         let whole = key.algorithm.octets();
         if self.mac.len() > whole || self.mac.len() < TRUNCATED_MIN.max(whole / 2) {
@@ -192,13 +197,8 @@ impl<'m> Signature<'m> {
 
     /// Appends to an answer the record of an error that no key signs (RFC 8945, section 5.3.2).
     pub(super) fn append_unsigned(&self, answer: &mut Vec<u8>, error: TsigError) {
-        let rdata = Rdata {
-            algorithm: &self.algorithm,
-            time: self.time,
-            mac: &[],
-            error: error as u16,
-            other: &[],
-        };
+        let rdata =
+            Rdata { algorithm: &self.algorithm, time: self.time, mac: &[], error: error as u16, other: &[] };
         rdata.append(answer, &self.key_name);
     }
 

@@ -63,7 +63,8 @@ fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
         // There is no time for an update: its client asks again.
         if answerable(peer, socket.local_addr())
             && !is_update(&buffer[..length])
-            && let Received::Answer(Some(response)) = exchange.receive(&buffer[..length], Transport::Udp, peer)
+            && let Received::Answer(Some(response)) =
+                exchange.receive(&buffer[..length], Transport::Udp, peer)
         {
             // Do not wait for a client that cannot be reached now.
             socket.send_to(&response, peer).ok();

@@ -171,7 +171,9 @@ fn reason(error: TsigError, signature: &Signature<'_>) -> String {
     match error {
         TsigError::BadKey => format!("there is no [[key]] `{name}` with the client's algorithm"),
         TsigError::BadSig => format!("the client's secret of `{name}` is not the one in [[key]]"),
-        TsigError::BadTime => format!("the client's clock (key `{name}`) is not this server's; set both by NTP"),
+        TsigError::BadTime => {
+            format!("the client's clock (key `{name}`) is not this server's; set both by NTP")
+        }
         TsigError::BadTrunc => format!("the client truncates the MAC of `{name}`; let it send the whole MAC"),
     }
 }

@@ -121,7 +121,8 @@ impl<M: Fn(&Name) -> Vec<RecordSet>> Draft<'_, M> {
     fn add(&mut self, owner: &Name, ttl_seconds: u32, data: &RData) -> Result<(), Failure> {
         let rtype = data.record_type();
         let grants = self.permit(owner, rtype)?;
-        if let Some(most) = grants.iter().map(|grant| grant.ttl_max_seconds).max().filter(|most| ttl_seconds > *most)
+        if let Some(most) =
+            grants.iter().map(|grant| grant.ttl_max_seconds).max().filter(|most| ttl_seconds > *most)
         {
             return Err(Failure::refused(format!(
                 "the TTL {ttl_seconds}s of {owner} is longer than `ttl-max` of the key's grant, {most}s"
@@ -238,7 +239,11 @@ impl<M: Fn(&Name) -> Vec<RecordSet>> Draft<'_, M> {
             let gone = before.iter().filter(|set| !now.iter().any(|other| other.rtype == set.rtype));
             changes.extend(gone.map(|set| SetChange { owner: owner.clone(), rtype: set.rtype, set: None }));
             let other = now.into_iter().filter(|set| !before.contains(set));
-            changes.extend(other.map(|set| SetChange { owner: owner.clone(), rtype: set.rtype, set: Some(set) }));
+            changes.extend(other.map(|set| SetChange {
+                owner: owner.clone(),
+                rtype: set.rtype,
+                set: Some(set),
+            }));
         }
         changes
     }

@@ -67,7 +67,9 @@ impl Pattern {
         let labels: Vec<Vec<u8>> = labels(&name, apex);
         let is_star = |label: &Vec<u8>| label == b"*";
         if labels.iter().any(|label| label.contains(&b'*') && !is_star(label)) {
-            return Err("has `*` within a label; `*` is a whole label, such as in \"_acme-challenge.*\"".to_owned());
+            return Err(
+                "has `*` within a label; `*` is a whole label, such as in \"_acme-challenge.*\"".to_owned()
+            );
         }
         if labels.iter().filter(|label| is_star(label)).count() > 1 {
             return Err("has several `*`; one stands for any number of labels already".to_owned());

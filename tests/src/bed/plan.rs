@@ -101,7 +101,12 @@ impl Plan {
         let title = "# one node of a cluster in network namespaces\n";
         match self.store {
             None => {
-                format!("{title}{}{}{}", self.sections(&SECTIONS, run, number), self.members(), self.own_tables)
+                format!(
+                    "{title}{}{}{}",
+                    self.sections(&SECTIONS, run, number),
+                    self.members(),
+                    self.own_tables
+                )
             }
             Some(_) => format!("{title}{}{}", self.sections(&LOCAL, run, number), self.own_tables),
         }

@@ -24,7 +24,9 @@ fn data(cluster: &Cluster, node: usize, name: &str, rtype: RecordType) -> Result
 #[ignore = "needs root and XDP: cargo xtask test net"]
 fn the_only_server_of_a_zone_keeps_updates_in_its_file() {
     scene(&Plan::quick(1).own_tables(KEYS), |cluster| {
-        let add = format!("update add _acme-challenge.{ZONE} 60 TXT one\nupdate add _acme-challenge.{ZONE} 60 TXT two");
+        let add = format!(
+            "update add _acme-challenge.{ZONE} 60 TXT one\nupdate add _acme-challenge.{ZONE} 60 TXT two"
+        );
         let told = send(cluster, &add)?;
         ensure!(told.is_empty(), "{told}");
         // The answer to the update comes when the record is answered.
@@ -46,7 +48,12 @@ fn the_only_server_of_a_zone_keeps_updates_in_its_file() {
         let before = cluster.nodes[0].config_text()?;
         for (lines, part) in [
             (format!("update add www.{ZONE} 60 TXT x"), "REFUSED"),
-            (format!("prereq nxrrset _acme-challenge.{ZONE} TXT\nupdate delete _acme-challenge.{ZONE} TXT"), "YXRRSET"),
+            (
+                format!(
+                    "prereq nxrrset _acme-challenge.{ZONE} TXT\nupdate delete _acme-challenge.{ZONE} TXT"
+                ),
+                "YXRRSET",
+            ),
             (format!("update add _acme-challenge.{ZONE} 700000 TXT x"), "REFUSED"),
         ] {
             let told = send(cluster, &lines)?;
@@ -73,12 +80,18 @@ fn several_servers_without_a_store_refuse_updates_until_local_is_wanted() {
         ensure!(log.contains("3 name servers have this zone, each from its own file"), "{log}");
 
         let server = &cluster.nodes[0];
-        server.edit_config("[[key]]\nname = \"certbot\"", "[update]\nlocal = true\n[[key]]\nname = \"certbot\"")?;
+        server.edit_config(
+            "[[key]]\nname = \"certbot\"",
+            "[update]\nlocal = true\n[[key]]\nname = \"certbot\"",
+        )?;
         server.cli_ok(&["reload"])?;
         let told = send(cluster, &add)?;
         ensure!(told.is_empty(), "{told}");
         ensure!(data(cluster, 0, "_acme-challenge", RecordType::TXT)? == ["one"]);
-        ensure!(data(cluster, 1, "_acme-challenge", RecordType::TXT)?.is_empty(), "the others have their own files");
+        ensure!(
+            data(cluster, 1, "_acme-challenge", RecordType::TXT)?.is_empty(),
+            "the others have their own files"
+        );
         Ok(())
     });
 }
@@ -93,11 +106,17 @@ fn the_messages_of_external_dns_work_except_the_transfer() {
             Ok(())
         };
         // It sends one message for each endpoint, with a TTL of 0 unless one is configured.
-        send(format!("update add www.apps.{ZONE} 0 A 192.0.2.80\nupdate add www.apps.{ZONE} 0 A 192.0.2.81"))?;
-        send(format!("update add a-www.apps.{ZONE} 0 TXT \"heritage=external-dns,external-dns/owner=default\""))?;
+        send(format!(
+            "update add www.apps.{ZONE} 0 A 192.0.2.80\nupdate add www.apps.{ZONE} 0 A 192.0.2.81"
+        ))?;
+        send(format!(
+            "update add a-www.apps.{ZONE} 0 TXT \"heritage=external-dns,external-dns/owner=default\""
+        ))?;
         ensure!(data(cluster, 0, "www.apps", RecordType::A)? == ["192.0.2.80", "192.0.2.81"]);
         // A change is a removal of each old target, and an addition.
-        send(format!("update delete www.apps.{ZONE} A 192.0.2.80\nupdate delete www.apps.{ZONE} A 192.0.2.81"))?;
+        send(format!(
+            "update delete www.apps.{ZONE} A 192.0.2.80\nupdate delete www.apps.{ZONE} A 192.0.2.81"
+        ))?;
         send(format!("update add www.apps.{ZONE} 0 CNAME node1.{ZONE}"))?;
         ensure!(data(cluster, 0, "www.apps", RecordType::CNAME)? == [format!("node1.{ZONE}.")]);
         send(format!("update delete www.apps.{ZONE} CNAME node1.{ZONE}"))?;

@@ -56,12 +56,20 @@ fn an_update_at_one_server_is_in_the_answers_of_all() {
         let before = serials(cluster)?;
         // One server is asked over TCP.
         for (node, text) in [(0, "one"), (1, "two"), (2, "three")] {
-            let told = send(cluster, node, Some(CERTBOT), &format!("update add _acme-challenge.{ZONE} 60 TXT {text}"))?;
+            let told = send(
+                cluster,
+                node,
+                Some(CERTBOT),
+                &format!("update add _acme-challenge.{ZONE} 60 TXT {text}"),
+            )?;
             ensure!(told.is_empty(), "{told}");
         }
         wait_for_texts(cluster, "_acme-challenge", &["one", "three", "two"])?;
         let after = serials(cluster)?;
-        ensure!(after.iter().all(|serial| *serial == after[0]) && before[0] != after[0], "{before:?} {after:?}");
+        ensure!(
+            after.iter().all(|serial| *serial == after[0]) && before[0] != after[0],
+            "{before:?} {after:?}"
+        );
 
         // Three clients at once, each at a server of its own: none of the changes is lost.
         let told: Vec<Result<String>> = thread::scope(|scope| {
@@ -84,14 +92,28 @@ fn an_update_at_one_server_is_in_the_answers_of_all() {
         }
 
         let refused = [
-            (Some(CERTBOT), format!("prereq nxdomain node1.{ZONE}\nupdate add _acme-challenge.x.{ZONE} 60 TXT x"), "YXDOMAIN"),
-            (Some(CERTBOT), format!("prereq yxrrset _acme-challenge.{ZONE} TXT one\nupdate add _acme-challenge.x.{ZONE} 60 TXT x"), "NXRRSET"),
+            (
+                Some(CERTBOT),
+                format!("prereq nxdomain node1.{ZONE}\nupdate add _acme-challenge.x.{ZONE} 60 TXT x"),
+                "YXDOMAIN",
+            ),
+            (
+                Some(CERTBOT),
+                format!(
+                    "prereq yxrrset _acme-challenge.{ZONE} TXT one\nupdate add _acme-challenge.x.{ZONE} 60 TXT x"
+                ),
+                "NXRRSET",
+            ),
             (Some(CERTBOT), format!("update add node1.{ZONE} 60 A 192.0.2.99"), "REFUSED"),
             (Some(CERTBOT), format!("update add {ZONE} 60 NS ns9.{ZONE}"), "REFUSED"),
             (Some(CERTBOT), format!("update delete node1.{ZONE}"), "REFUSED"),
             (Some(CERTBOT), "update add _acme-challenge.example.org 60 TXT x".to_owned(), "NOTZONE"),
             (None, format!("update add _acme-challenge.x.{ZONE} 60 TXT x"), "REFUSED"),
-            (Some(Signer { name: "nobody", ..CERTBOT }), format!("update add _acme-challenge.x.{ZONE} 60 TXT x"), "BADKEY"),
+            (
+                Some(Signer { name: "nobody", ..CERTBOT }),
+                format!("update add _acme-challenge.x.{ZONE} 60 TXT x"),
+                "BADKEY",
+            ),
             (
                 Some(Signer { secret: "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=", ..CERTBOT }),
                 format!("update add _acme-challenge.x.{ZONE} 60 TXT x"),
@@ -108,12 +130,19 @@ fn an_update_at_one_server_is_in_the_answers_of_all() {
             cluster,
             2,
             Some(CERTBOT),
-            &format!("prereq yxrrset _acme-challenge.{ZONE} TXT\nupdate delete _acme-challenge.{ZONE} TXT\nupdate delete _acme-challenge.db0.{ZONE} TXT at-once"),
+            &format!(
+                "prereq yxrrset _acme-challenge.{ZONE} TXT\nupdate delete _acme-challenge.{ZONE} TXT\nupdate delete _acme-challenge.db0.{ZONE} TXT at-once"
+            ),
         )?;
         ensure!(told.is_empty(), "{told}");
         wait_for_texts(cluster, "_acme-challenge", &[])?;
         wait_for_texts(cluster, "_acme-challenge.db0", &[])?;
-        let exported = cluster.nodes[0].cli_ok(&["cluster", "export", "--config", &cluster.nodes[0].config.display().to_string()])?;
+        let exported = cluster.nodes[0].cli_ok(&[
+            "cluster",
+            "export",
+            "--config",
+            &cluster.nodes[0].config.display().to_string(),
+        ])?;
         ensure!(exported.contains("_acme-challenge.db1") && !exported.contains("secret"), "{exported}");
         wait_for_agreement(cluster, &ALL).map(drop)
     });
@@ -124,7 +153,8 @@ fn an_update_at_one_server_is_in_the_answers_of_all() {
 fn certbot_proves_a_name_through_any_server() {
     scene(&plan(), |cluster| {
         wait_for_agreement(cluster, &ALL)?;
-        for (node, name) in [(0, "_acme-challenge"), (1, "_acme-challenge.node2"), (2, "_acme-challenge.a.b")] {
+        for (node, name) in [(0, "_acme-challenge"), (1, "_acme-challenge.node2"), (2, "_acme-challenge.a.b")]
+        {
             let server = cluster.nodes[node].ipv4();
             let full = format!("{name}.{ZONE}");
             certbot(&cluster.client, server, "add", &full, "first")?;

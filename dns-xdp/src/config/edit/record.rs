@@ -154,8 +154,17 @@ pub fn replace_records(text: &str, changes: &[SetChange]) -> Result<Edited, Edit
             Some(index) if change.set.is_none() => gone.push(index),
             Some(index) => {
                 let (apex, table) = records.table(index)?;
-                if !same_values(&apex, &keys, &values(table)) {
-                    write_values(table, &keys.values);
+                let written = values(table);
+                if !same_values(&apex, &keys, &written) {
+                    // Values that stay keep their spelling.
+                    let spelt = |value: &String| {
+                        written
+                            .iter()
+                            .find(|known| is_same(&apex, &keys, known, value))
+                            .unwrap_or(value)
+                            .clone()
+                    };
+                    write_values(table, &keys.values.iter().map(spelt).collect::<Vec<_>>());
                 }
                 write_ttl(table, keys.ttl_seconds.filter(|ttl| ttl_of(table).unwrap_or(zone_ttl) != *ttl));
             }
@@ -524,10 +533,11 @@ listen = \"off\"
             SetChange { owner, rtype, set: (!values.is_empty()).then_some(set) }
         };
         let edited = replace_records(TEXT, &[change("_acme-challenge", &["one", "two"], 60)]).unwrap();
-        assert_eq!(edited.text, TEXT.replace("value = \"one\" #", "values = [\"\\\"one\\\"\", \"\\\"two\\\"\"] #"));
+        assert_eq!(edited.text, TEXT.replace("value = \"one\" #", "values = [\"one\", '\"two\"'] #"));
         let both = [change("_acme-challenge.db1", &["x"], 9), change("_acme-challenge", &[], 0)];
         let edited = replace_records(TEXT, &both).unwrap().text;
-        let added = "[[record]]\nname = \"_acme-challenge.db1\"\ntype = \"TXT\"\nvalue = \"\\\"x\\\"\"\nttl = \"9s\"\n";
+        let added =
+            "[[record]]\nname = \"_acme-challenge.db1\"\ntype = \"TXT\"\nvalue = '\"x\"'\nttl = \"9s\"\n";
         assert!(edited.contains(added) && !edited.contains("one"), "{edited}");
         let back = replace_records(&edited, &[change("_acme-challenge.db1", &[], 0)]).unwrap().text;
         assert!(!back.contains("record") && back.contains("[metrics]"), "{back}");

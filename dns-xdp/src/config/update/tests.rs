@@ -58,16 +58,25 @@ fn what_no_key_can_be_is_refused_with_its_line() {
         format!("{}[[key.grant]]\nnames = [{names}]\ntypes = [{types}]\n{more}", key("a"))
     };
     let cases = [
-        (format!("[[key]]\nname = \"a\"\nsecret = \"no secret\"\n{GRANT}"), "f:13: `secret` is not Base64; write what"),
+        (
+            format!("[[key]]\nname = \"a\"\nsecret = \"no secret\"\n{GRANT}"),
+            "f:13: `secret` is not Base64; write what",
+        ),
         (format!("[[key]]\nname = \"a\"\nsecret = \"c2hvcnQ=\"\n{GRANT}"), "f:13: `secret` has 5 octets"),
-        (format!("[[key]]\nname = \"a\"\n{GRANT}"), "f:11: [[key]] has no `secret`; write what `dns-xdp key generate"),
+        (
+            format!("[[key]]\nname = \"a\"\n{GRANT}"),
+            "f:11: [[key]] has no `secret`; write what `dns-xdp key generate",
+        ),
         (format!("[[key]]\nsecret = \"{SECRET}\"\n{GRANT}"), "f:11: [[key]] has no `name`"),
         (with("secret-file = \"/x\""), "f:14: "),
         (with("algorithm = \"hmac-md5\""), "f:14: `algorithm` is `hmac-md5`, which is too weak"),
         (with("algorithm = \"hmac-sha265\""), "did you mean \"hmac-sha256\"?"),
         (with("algoritm = \"hmac-sha256\""), "did you mean `algorithm`?"),
         (key("a"), "f:11: [[key]] has no grant, so it may write nothing; write a [[key.grant]]"),
-        (format!("{}{GRANT}{}{GRANT}", key("a"), key("A.")), "f:18: `name` is `a.`, which another [[key]] has"),
+        (
+            format!("{}{GRANT}{}{GRANT}", key("a"), key("A.")),
+            "f:18: `name` is `a.`, which another [[key]] has",
+        ),
         (grant("\"a*\"", "\"TXT\"", ""), "f:15: `names` has `a*`, which has `*` within a label"),
         (grant("\"x.example.org.\"", "\"TXT\"", ""), "f:15: `names` has `x.example.org.`, which is outside"),
         (grant("", "\"TXT\"", ""), "f:15: `names` is empty"),
@@ -98,7 +107,10 @@ fn several_servers_without_a_store_take_no_updates_unless_it_is_wanted() {
     let text = format!("{second}{}{GRANT}", key("a"));
     let refused = parse(&text).unwrap();
     let reason = refused.why_no_updates().unwrap();
-    assert!(reason.starts_with("3 name servers have this zone") && reason.contains("local = true"), "{reason}");
+    assert!(
+        reason.starts_with("3 name servers have this zone") && reason.contains("local = true"),
+        "{reason}"
+    );
     assert!(refused.warnings().iter().any(|warning| warning.contains("updates are refused")));
     let wanted = parse(&format!("{text}[update]\nlocal = true\n")).unwrap();
     assert_eq!(wanted.why_no_updates(), None);

@@ -68,7 +68,8 @@ impl Made {
         let alone = Config { records: std::sync::Arc::default(), revision: Some(serial), ..config.clone() };
         let apex = &config.zone.apex;
         let servers = config.cluster.nodes.iter().filter_map(|node| node.ns.as_deref());
-        let target = |ns| crate::records::full_name(ns, apex).ok().map(hickory_proto::rr::rdata::NS).map(RData::NS);
+        let target =
+            |ns| crate::records::full_name(ns, apex).ok().map(hickory_proto::rr::rdata::NS).map(RData::NS);
         Made { zone: healthy_zone(&alone), name_servers: servers.filter_map(target).collect() }
     }
 
@@ -92,7 +93,8 @@ impl Made {
 impl Refusal {
     /// Makes the refusal of an update, with the RCODE of its answer.
     pub(super) fn of_update(failure: Failure) -> Self {
-        let kind = if failure.rcode == ResponseCode::ServFail { RefusalKind::Failed } else { RefusalKind::Conflict };
+        let kind =
+            if failure.rcode == ResponseCode::ServFail { RefusalKind::Failed } else { RefusalKind::Conflict };
         Refusal { rcode: Some(failure.rcode.into()), ..Refusal::new(kind, failure.reason) }
     }
 

@@ -47,7 +47,8 @@ fn zone(decoder: &mut BinDecoder<'_>, zones: u16, apex: &Name) -> Result<(), Fai
         return Err(malformed(WRONG));
     }
     if class != IN || name.to_lowercase() != *apex {
-        let reason = format!("this server has the zone {apex}, not {name}; name {apex} as the zone of the update");
+        let reason =
+            format!("this server has the zone {apex}, not {name}; name {apex} as the zone of the update");
         return Err(Failure::new(ResponseCode::NotAuth, reason));
     }
     Ok(())
@@ -80,7 +81,7 @@ impl Record {
 fn record(message: &[u8], decoder: &mut BinDecoder<'_>, apex: &Name) -> Result<Record, Failure> {
     let owner = Name::read(decoder).map_err(|_| malformed("a name"))?.to_lowercase();
     let (rtype, class) = (RecordType::from(number(decoder)?), number(decoder)?);
-    let ttl_seconds = u32::from(number(decoder)?) << 16 | u32::from(number(decoder)?);
+    let ttl_seconds = (u32::from(number(decoder)?) << 16) | u32::from(number(decoder)?);
     let length = usize::from(number(decoder)?);
     let at = decoder.index();
     decoder.read_slice(length).map_err(|_| malformed("the data of a record"))?;
@@ -144,7 +145,11 @@ fn data(message: &[u8], rtype: RecordType, at: usize, length: usize) -> Result<R
     };
     let Some((fixed, names)) = compressible(rtype) else {
         // The zone has no record of a refused type, so its data do not matter.
-        return if refusal(rtype).is_some() { Ok(raw(octets.to_vec())) } else { from_octets(rtype, octets.to_vec()) };
+        return if refusal(rtype).is_some() {
+            Ok(raw(octets.to_vec()))
+        } else {
+            from_octets(rtype, octets.to_vec())
+        };
     };
     let mut whole = octets.get(..fixed).ok_or(SHORT)?.to_vec();
     let mut next = at + fixed;

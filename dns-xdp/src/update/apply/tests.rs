@@ -130,17 +130,26 @@ fn section_2_4_1_an_rrset_exists_whatever_its_data() {
 #[test]
 fn section_2_4_2_an_rrset_exists_with_exactly_these_data() {
     let has = |records: &[(&str, &str, &str)]| {
-        let of = |(owner, rtype, text): &(&str, &str, &str)| Prerequisite::SetHas(name(owner), rdata(rtype, text));
+        let of =
+            |(owner, rtype, text): &(&str, &str, &str)| Prerequisite::SetHas(name(owner), rdata(rtype, text));
         prerequisite(&records.iter().map(of).collect::<Vec<_>>())
     };
     let db1 = "_acme-challenge.db1";
     assert_eq!(has(&[(db1, "TXT", "two"), (db1, "TXT", "one")]), Ok(()), "in any order");
-    assert_eq!(has(&[(db1, "TXT", "two"), (db1, "TXT", "one"), (db1, "TXT", "one")]), Ok(()), "twice the same");
+    assert_eq!(
+        has(&[(db1, "TXT", "two"), (db1, "TXT", "one"), (db1, "TXT", "one")]),
+        Ok(()),
+        "twice the same"
+    );
     assert_eq!(has(&[(db1, "TXT", "one")]), Err(ResponseCode::NXRRSet), "a part");
     let more = [(db1, "TXT", "one"), (db1, "TXT", "two"), (db1, "TXT", "three")];
     assert_eq!(has(&more), Err(ResponseCode::NXRRSet));
     assert_eq!(has(&[("both", "MX", "10 mAIL")]), Ok(()), "names have no case");
-    assert_eq!(has(&[("both", "MX", "10 mail"), (db1, "TXT", "one")]), Err(ResponseCode::NXRRSet), "all of them");
+    assert_eq!(
+        has(&[("both", "MX", "10 mail"), (db1, "TXT", "one")]),
+        Err(ResponseCode::NXRRSet),
+        "all of them"
+    );
     assert_eq!(has(&[("node1", "A", "192.0.2.11")]), Ok(()));
     assert_eq!(has(&[("node1", "A", "192.0.2.12")]), Err(ResponseCode::NXRRSet));
 }
@@ -200,11 +209,18 @@ fn section_3_3_a_change_without_a_grant_prevents_all_changes() {
 
 #[test]
 fn section_3_4_2_2_a_record_is_added_to_its_rrset() {
-    assert_eq!(changed(&[add("_acme-challenge", "TXT", 60, "two")]), ["_acme-challenge TXT 60 \"one\", \"two\""]);
+    assert_eq!(
+        changed(&[add("_acme-challenge", "TXT", 60, "two")]),
+        ["_acme-challenge TXT 60 \"one\", \"two\""]
+    );
     assert_eq!(changed(&[add("new", "TXT", 5, "x")]), ["new TXT 5 \"x\""]);
     assert_eq!(changed(&[add("new", "TYPE1234", 5, "\\# 1 00")]), ["new TYPE1234 5 \\# 1 00"]);
     assert!(changed(&[add("_acme-challenge", "TXT", 60, "one")]).is_empty(), "it is there already");
-    assert_eq!(changed(&[add("_acme-challenge", "TXT", 9, "one")]), ["_acme-challenge TXT 9 \"one\""], "another TTL");
+    assert_eq!(
+        changed(&[add("_acme-challenge", "TXT", 9, "one")]),
+        ["_acme-challenge TXT 9 \"one\""],
+        "another TTL"
+    );
     assert_eq!(changed(&[add("node1", "TXT", 60, "two")]), ["node1 TXT 60 \"of a node\", \"two\""]);
     assert!(changed(&[add("both", "MX", 60, "10 Mail")]).is_empty());
 }
@@ -215,7 +231,11 @@ fn section_3_4_2_2_an_alias_and_other_records_exclude_each_other() {
     assert!(changed(&[add("_acme-challenge", "CNAME", 60, "x")]).is_empty(), "beside other records");
     assert_eq!(changed(&[add("www", "CNAME", 60, "node2")]), ["www CNAME 60 node2.demo.example.com."]);
     let replaced = [remove_set("www", "CNAME"), add("www", "TXT", 60, "x")];
-    assert_eq!(changed(&replaced), ["www CNAME deleted", "www TXT 60 \"x\""], "changes are made in their order");
+    assert_eq!(
+        changed(&replaced),
+        ["www CNAME deleted", "www TXT 60 \"x\""],
+        "changes are made in their order"
+    );
 }
 
 #[test]
@@ -236,8 +256,15 @@ fn section_3_4_2_3_an_rrset_or_a_name_is_deleted() {
 
 #[test]
 fn section_3_4_2_4_a_record_is_deleted() {
-    assert_eq!(changed(&[remove("_acme-challenge.db1", "TXT", "one")]), ["_acme-challenge.db1 TXT 60 \"two\""]);
-    assert_eq!(changed(&[remove("both", "MX", "10 MAIL")]), ["both MX deleted"], "the last one, in another case");
+    assert_eq!(
+        changed(&[remove("_acme-challenge.db1", "TXT", "one")]),
+        ["_acme-challenge.db1 TXT 60 \"two\""]
+    );
+    assert_eq!(
+        changed(&[remove("both", "MX", "10 MAIL")]),
+        ["both MX deleted"],
+        "the last one, in another case"
+    );
     assert!(changed(&[remove("both", "MX", "20 mail"), remove("nothing", "TXT", "x")]).is_empty());
     let back = [remove("_acme-challenge", "TXT", "one"), add("_acme-challenge", "TXT", 60, "one")];
     assert!(changed(&back).is_empty(), "it comes back in the same update");
@@ -247,7 +274,10 @@ fn section_3_4_2_4_a_record_is_deleted() {
 fn no_update_changes_what_the_zone_makes_itself() {
     let soa = RData::Unknown { code: RecordType::SOA, rdata: hickory_proto::rr::rdata::NULL::new() };
     for (refused, part) in [
-        (add("node1", "A", 60, "192.0.2.1"), "node1.demo.example.com. is a name of the cluster, whose A records"),
+        (
+            add("node1", "A", 60, "192.0.2.1"),
+            "node1.demo.example.com. is a name of the cluster, whose A records",
+        ),
         (add("node1", "CNAME", 60, "x"), "whose CNAME records"),
         (remove("node1", "A", "192.0.2.11"), "whose A records"),
         (remove_set("node1", "AAAA"), "whose AAAA records"),
@@ -270,10 +300,14 @@ fn no_update_changes_what_the_zone_makes_itself() {
 
 #[test]
 fn a_grant_limits_the_records_and_their_ttl() {
-    let tight = |records_max| [Grant { records_max, ttl_max_seconds: 60, ..grant(&["_acme-challenge.*"], &["TXT"]) }];
+    let tight =
+        |records_max| [Grant { records_max, ttl_max_seconds: 60, ..grant(&["_acme-challenge.*"], &["TXT"]) }];
     let more = [add("_acme-challenge.x", "TXT", 60, "x")];
     let told = failure(&more, &tight(3)).reason;
-    assert!(told.contains("4 records") && told.contains("_acme-challenge.*") && told.contains("= 3"), "{told}");
+    assert!(
+        told.contains("4 records") && told.contains("_acme-challenge.*") && told.contains("= 3"),
+        "{told}"
+    );
     let update = Update { changes: more.to_vec(), ..Update::default() };
     assert_eq!(outcome(&update, &tight(4)).unwrap().len(), 1);
     let fewer = [remove("_acme-challenge.db1", "TXT", "one")];

@@ -60,7 +60,10 @@ fn an_update_that_fails_changes_nothing_and_says_why() {
     let in_use = vec![Prerequisite::NameNotInUse(name("node1"))];
     bench.step(Input::Update { call: 1, update: adding("_acme-challenge", "one", in_use) });
     bench.prepare();
-    assert_eq!(failure(&mut bench, 1), Failure::new(ResponseCode::YXDomain, "node1.demo.example.com. has records"));
+    assert_eq!(
+        failure(&mut bench, 1),
+        Failure::new(ResponseCode::YXDomain, "node1.demo.example.com. has records")
+    );
     bench.step(Input::Update { call: 2, update: adding("www", "one", Vec::new()) });
     bench.prepare();
     assert_eq!(failure(&mut bench, 2).rcode, ResponseCode::Refused);
@@ -168,7 +171,7 @@ fn with_a_store_an_update_changes_the_store_and_is_answered_when_it_is_in_force_
     let (mut bench, documents) = shared();
     bench.step(Input::Update { call: 1, update: adding("_acme-challenge", "one", Vec::new()) });
     let (work, swap) = swap(&mut bench);
-    assert_eq!(swap.writes.keys().collect::<Vec<_>>(), ["config/records"]);
+    assert!(swap.writes.contains_key("config/records") && !swap.writes.contains_key("config/nodes"));
     assert!(!swap.writes.values().any(|text| String::from_utf8_lossy(text).contains("secret")));
     bench.step(Input::Swapped { work, result: Ok(2) });
     assert_eq!(bench.reply(1), None);
