@@ -154,7 +154,7 @@ impl UpdateParts {
             Signature::Right => (Some(key("certbot.", 0)), NOW),
             Signature::OtherSecret => (Some(key("certbot.", 1)), NOW),
             Signature::OtherName => (Some(key("nobody.", 0)), NOW),
-            Signature::Late(seconds) => (Some(key("certbot.", 0)), NOW - u64::from(seconds)),
+            Signature::Late(seconds) => (Some(key("certbot.", 0)), NOW.saturating_sub(seconds.into())),
             Signature::Early(seconds) => (Some(key("certbot.", 0)), NOW + u64::from(seconds)),
         };
         let mut accepted = match self.signature {

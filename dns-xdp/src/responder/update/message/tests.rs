@@ -141,7 +141,7 @@ fn section_3_4_1_what_is_no_change_is_malformed() {
         Raw("a", "ANY", NONE, 0, Vec::new()),
         Raw("a", "TXT", 3, 0, one()),
         Raw("a", "TXT", IN, 60, Vec::new()),
-        Raw("a", "OPT", IN, 60, Vec::new()),
+        Raw("a", "TYPE41", IN, 60, Vec::new()),
         Raw("a", "AAAA", NONE, 0, vec![1]),
     ] {
         assert_eq!(outcome(&[], &[wrong]), Err(ResponseCode::FormErr));
