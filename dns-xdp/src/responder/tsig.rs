@@ -51,30 +51,30 @@ pub(super) enum Search<'m> {
     /// The signature is not the one last record, or is malformed: FORMERR (RFC 8945, section 5.2).
     Malformed,
     /// The message is signed.
-    Signed(Signature<'m>),
+    Signed(Box<Signature<'m>>),
 }
 
 /// The error in the record of an answer (RFC 8945, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TsigError {
-    /// The MAC is not that of the message.
-    BadSig = 16,
-    /// The key is not known, or it has another algorithm.
-    BadKey = 17,
-    /// The client's clock differs by more than the fudge, or the message is old.
-    BadTime = 18,
-    /// The MAC is truncated.
-    BadTrunc = 22,
+    /// BADSIG: the MAC is not that of the message.
+    Signature = 16,
+    /// BADKEY: the key is not known, or it has another algorithm.
+    Key = 17,
+    /// BADTIME: the client's clock differs by more than the fudge, or the message is old.
+    Time = 18,
+    /// BADTRUNC: the MAC is truncated.
+    Truncation = 22,
 }
 
 impl TsigError {
     /// Returns its mnemonic.
     pub(super) fn text(self) -> &'static str {
         match self {
-            TsigError::BadSig => "BADSIG",
-            TsigError::BadKey => "BADKEY",
-            TsigError::BadTime => "BADTIME",
-            TsigError::BadTrunc => "BADTRUNC",
+            TsigError::Signature => "BADSIG",
+            TsigError::Key => "BADKEY",
+            TsigError::Time => "BADTIME",
+            TsigError::Truncation => "BADTRUNC",
         }
     }
 }
@@ -118,7 +118,7 @@ pub(super) fn search(message: &[u8], records_max: u32) -> Search<'_> {
         (1, Some((at, record))) if reader.is_at_end() => {
             let is_right = record.class == CLASS_ANY && u32::from_be_bytes(record.ttl) == TTL;
             let signature = Signature::read(message, at, record.rdata).filter(|_| is_right);
-            signature.map_or(Search::Malformed, Search::Signed)
+            signature.map_or(Search::Malformed, |signature| Search::Signed(Box::new(signature)))
         }
         _ => Search::Malformed,
     }
@@ -173,13 +173,13 @@ impl<'m> Signature<'m> {
         let key = access
             .key(&self.key_name)
             .filter(|key| algorithm_name(key.algorithm) == self.algorithm.to_lowercase());
-        let key = key.ok_or(Unverified::Unsigned(TsigError::BadKey))?;
+        let key = key.ok_or(Unverified::Unsigned(TsigError::Key))?;
         let whole = key.algorithm.octets();
         if self.mac.len() > whole || self.mac.len() < TRUNCATED_MIN.max(whole / 2) {
             return Err(Unverified::Malformed);
         }
         if self.mac.len() < whole {
-            return Err(Unverified::Unsigned(TsigError::BadTrunc));
+            return Err(Unverified::Unsigned(TsigError::Truncation));
         }
         let mut digested = message.get(..self.at).unwrap_or_default().to_vec();
         if let Some(id) = digested.get_mut(ID) {
@@ -188,7 +188,7 @@ impl<'m> Signature<'m> {
         count_additionals(&mut digested, |count| count.saturating_sub(1));
         digested.extend(variables(key, self.time, self.fudge, self.error, self.other));
         hmac::verify(&mac_key(key), &digested, self.mac)
-            .map_err(|_| Unverified::Unsigned(TsigError::BadSig))?;
+            .map_err(|_| Unverified::Unsigned(TsigError::Signature))?;
         if now.abs_diff(self.time) > self.fudge().into() {
             return Err(Unverified::BadTime(Arc::clone(key)));
         }
@@ -205,7 +205,7 @@ impl<'m> Signature<'m> {
     /// Signs an answer with the error BADTIME. It has the client's time, and the server's as other data (RFC 8945, section
     /// 5.2.3).
     pub(super) fn sign_bad_time(&self, answer: &mut Vec<u8>, key: &Key, now: u64) {
-        sign(answer, key, self.mac, self.time, Some(TsigError::BadTime), &now.to_be_bytes()[2..]);
+        sign(answer, key, self.mac, self.time, Some(TsigError::Time), &now.to_be_bytes()[2..]);
     }
 }
 

@@ -159,7 +159,7 @@ pub(super) fn verify(message: &[u8], client: IpAddr, access: &Access, now: u64) 
         Err(Unverified::BadTime(key)) => {
             let mut answer = answer(&request, Rcode::NotAuth, None);
             signature.sign_bad_time(&mut answer, &key, now);
-            let why = format!("BADTIME: {}", reason(TsigError::BadTime, signature));
+            let why = format!("BADTIME: {}", reason(TsigError::Time, signature));
             Verification::Unverified { rcode: Rcode::NotAuth, message: answer, why, by_key: true }
         }
     }
@@ -169,12 +169,14 @@ pub(super) fn verify(message: &[u8], client: IpAddr, access: &Access, now: u64) 
 fn reason(error: TsigError, signature: &Signature<'_>) -> String {
     let name = signature.key_name();
     match error {
-        TsigError::BadKey => format!("there is no [[key]] `{name}` with the client's algorithm"),
-        TsigError::BadSig => format!("the client's secret of `{name}` is not the one in [[key]]"),
-        TsigError::BadTime => {
+        TsigError::Key => format!("there is no [[key]] `{name}` with the client's algorithm"),
+        TsigError::Signature => format!("the client's secret of `{name}` is not the one in [[key]]"),
+        TsigError::Time => {
             format!("the client's clock (key `{name}`) is not this server's; set both by NTP")
         }
-        TsigError::BadTrunc => format!("the client truncates the MAC of `{name}`; let it send the whole MAC"),
+        TsigError::Truncation => {
+            format!("the client truncates the MAC of `{name}`; let it send the whole MAC")
+        }
     }
 }
 

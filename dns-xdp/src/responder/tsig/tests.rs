@@ -167,7 +167,7 @@ fn an_answer_is_signed_with_the_mac_of_its_request() {
     assert_eq!(own.other, &(NOW + 999).to_be_bytes()[2..]);
 
     let mut bad = unsigned;
-    signature.append_unsigned(&mut bad, TsigError::BadKey);
+    signature.append_unsigned(&mut bad, TsigError::Key);
     let Search::Signed(own) = search(&bad, 9) else { panic!("it has the record") };
     assert_eq!((own.error, own.mac.len()), (17, 0));
 }
