@@ -30,6 +30,7 @@ mod table_reader;
 #[cfg(test)]
 mod tests;
 mod unload_paths;
+mod update;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -56,6 +57,7 @@ pub use spec::DEFAULT_SOCKET;
 pub(crate) use spec::PROBE;
 pub use store::SharedStore;
 pub use unload_paths::UnloadPaths;
+pub use update::{Updates, shown};
 
 /// A whole, valid configuration. Code that has a value of this type need not check it again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Config {
     pub records: Arc<Records>,
     /// The static records, and their copies under the suffixes. Without suffixes, they are [`Config::records`].
     pub repeated_records: Arc<Records>,
+    /// `[[key]]` and `[update]`: who may change records by DNS UPDATE.
+    pub updates: Updates,
     /// The control socket, and the files that keep the daemon's state.
     pub control: Control,
     /// The address of the Prometheus listener; `None`: it is off.
@@ -169,6 +173,7 @@ impl Config {
         warnings.extend(self.name_server_warnings());
         warnings.extend(record::warnings(self));
         warnings.extend(suffix::warnings(self));
+        warnings.extend(self.update_warnings());
         warnings.extend(self.cluster.family_warning());
         warnings.extend(self.cluster.family_rule_warning());
         warnings.extend(self.store.as_ref().and_then(SharedStore::warning));
@@ -182,9 +187,14 @@ impl Config {
             let path = self.path.display();
             warnings.push(format!("every user may read the secrets of [cookies]: chmod o= {path}"));
         }
+        if is_open_to_others(&self.path) && self.updates.has_inline_secret {
+            let path = self.path.display();
+            warnings.push(format!("every user may read the secrets of [[key]]: chmod o= {path}"));
+        }
         let of_the_store = self.store.as_ref().and_then(|store| store.user.as_ref());
         let mut passwords = self.cluster.password_files();
         passwords.extend(of_the_store.map(|(_, file)| file.as_path()));
+        passwords.extend(self.secret_files());
         for path in passwords {
             let shown = path.display();
             if is_open_to_others(path) {

@@ -43,4 +43,5 @@ pub mod severity;
 pub mod store;
 pub mod subprocess;
 mod unprivileged;
+pub mod update;
 pub mod zone;

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use dns_xdp_ebpf::table::Types;
 use hickory_proto::rr::{Name, RData, RecordType};
 
-pub use data::{canonical, data, octets_of_data, presentation};
+pub use data::{canonical, data, from_octets, octets_of_data, presentation};
 pub use octets::{absolute, full_name, relative, wire};
 pub use refusal::refusal;
 pub use repeat::{suffix_of, under};

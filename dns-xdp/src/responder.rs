@@ -14,7 +14,9 @@ mod request;
 mod response;
 mod sockets;
 mod tcp;
+mod tsig;
 mod udp;
+pub mod update;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -40,6 +42,8 @@ use self::sockets::Bound;
 pub(crate) use self::sockets::DAEMON;
 pub use self::sockets::{BindError, Sockets, bind, probe};
 use self::tcp::Connections;
+pub use self::update::UpdateChannel;
+use self::update::{Pending, Query, Step, Updates, is_update};
 use crate::network::Listener;
 use crate::zone::Zone;
 
@@ -85,7 +89,7 @@ impl Responder {
     /// Answers on `sockets` from the zone that `zone` holds at the time of each query. Answers nothing after the end of
     /// the `lease`. The responder has its own threads, one less than the cores but at least one, so that the caller's
     /// tasks have a core. `on_thread_start` runs first on each thread. `identity` names the node in NSID (RFC 5001) and
-    /// `id.server` (RFC 4892); at most 255 bytes of it are used.
+    /// `id.server` (RFC 4892); at most 255 bytes of it are used. Updates of the zone go through `updates`.
     ///
     /// # Errors
     /// A thread cannot be started, or a socket cannot be registered with the threads.
@@ -95,6 +99,7 @@ impl Responder {
         lease: Lease,
         identity: &str,
         on_thread_start: fn(),
+        updates: UpdateChannel,
     ) -> io::Result<Responder> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,7 +116,14 @@ impl Responder {
         let clients = Clients::default();
         let mut responder = Responder {
             port: sockets.port,
-            exchange: Arc::new(Exchange { zone, lease, identity, counters, clients }),
+            exchange: Arc::new(Exchange {
+                zone,
+                lease,
+                identity,
+                counters,
+                clients,
+                updates: Updates::new(updates),
+            }),
             connections: Arc::new(Connections::new(descriptors::room(tcp::CAPACITY))),
             served: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -216,9 +228,78 @@ struct Exchange {
     identity: Vec<u8>,
     counters: Arc<Counters>,
     clients: Clients,
+    updates: Updates,
+}
+
+/// What follows from a message.
+#[derive(Debug)]
+enum Received {
+    /// This answer; `None`: the message gets no answer.
+    Answer(Option<Vec<u8>>),
+    /// An update, whose answer follows.
+    Update(Box<Pending>),
 }
 
 impl Exchange {
+    /// Takes a message of this client. An update is made by the controller, which may take seconds.
+    fn receive(&self, message: &[u8], transport: Transport, client: SocketAddr) -> Received {
+        if self.lease.is_over() {
+            return Received::Answer(self.answer(message, transport, client));
+        }
+        if !is_update(message) {
+            return Received::Answer(match self.updates.query(message, client) {
+                Query::Plain => self.answer(message, transport, client),
+                Query::Signed(signed) => self.answer(message, transport, client).map(|mut answer| {
+                    signed.sign(&mut answer, transport);
+                    answer
+                }),
+                Query::Answer { rcode, message } => self.limited(rcode, message, transport, client),
+            });
+        }
+        match self.updates.arrive(message, client) {
+            Step::Unsigned => Received::Answer(self.answer(message, transport, client)),
+            Step::Pending(pending) => Received::Update(pending),
+            Step::Repeated => {
+                self.counters.count_dropped(transport);
+                Received::Answer(None)
+            }
+            Step::Answer { rcode, message, verified: true } => {
+                self.counters.count(transport, rcode);
+                Received::Answer(Some(message))
+            }
+            Step::Answer { rcode, message, verified: false } => {
+                Received::Answer(self.limited(rcode, message, transport, client))
+            }
+        }
+    }
+
+    /// Counts an answer to a client without a key, and limits such answers: over UDP the source may be forged.
+    fn limited(
+        &self,
+        rcode: Rcode,
+        answer: Vec<u8>,
+        transport: Transport,
+        client: SocketAddr,
+    ) -> Option<Vec<u8>> {
+        let zone = self.zone.borrow().clone();
+        if let Some(zone) = zone.filter(|_| transport == Transport::Udp) {
+            let client = address_words(client.ip().to_canonical());
+            if self.clients.judge(zone.flood_policy(), client, fastrand::u32(..)) != Verdict::Send {
+                self.counters.count_rate_limited(transport);
+                return None;
+            }
+        }
+        self.counters.count(transport, rcode);
+        Some(answer)
+    }
+
+    /// Waits for the end of an update, and returns its answer.
+    async fn finish(&self, pending: Pending, transport: Transport) -> Vec<u8> {
+        let (rcode, message) = pending.finish().await;
+        self.counters.count(transport, rcode);
+        message
+    }
+
     /// Returns the answer to a message of this client; `None`: the message gets no answer.
     fn answer(&self, message: &[u8], transport: Transport, client: SocketAddr) -> Option<Vec<u8>> {
         if self.lease.is_over() {
@@ -270,7 +351,12 @@ mod tests {
         let sockets = bind(&[address.into()], 0).unwrap();
         let endpoint = sockets.addresses().unwrap()[0];
         let (publisher, zone) = watch::channel(None);
-        (Responder::start(sockets, zone, Lease::default(), "node1", || ()).unwrap(), endpoint, publisher)
+        (
+            Responder::start(sockets, zone, Lease::default(), "node1", || (), UpdateChannel::closed())
+                .unwrap(),
+            endpoint,
+            publisher,
+        )
     }
 
     fn query(id: u16) -> Vec<u8> {
@@ -401,7 +487,9 @@ mod tests {
         let (_publisher, zone) = watch::channel(None);
         let [stays, goes, comes] = [1, 2, 3].map(|last| IpAddr::from([127, 0, 0, last]));
         let sockets = bind(&[stays.into(), goes.into()], port).unwrap();
-        let mut responder = Responder::start(sockets, zone, Lease::default(), "node1", || ()).unwrap();
+        let mut responder =
+            Responder::start(sockets, zone, Lease::default(), "node1", || (), UpdateChannel::closed())
+                .unwrap();
         let mut idle = TcpStream::connect((stays, port)).await.unwrap();
         let leaving = client(LOOPBACK, (goes, port).into()).await;
         leaving.send(&identity_query(1)).await.unwrap();

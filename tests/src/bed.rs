@@ -40,6 +40,7 @@ pub mod netns;
 pub mod network;
 pub mod node;
 pub mod nsd;
+pub mod nsupdate;
 pub mod package;
 pub mod parent;
 pub mod plan;

@@ -23,6 +23,8 @@ pub(crate) enum Target {
     Frame,
     /// Messages to the responder
     Request,
+    /// Updates of the zone, signed and not
+    Update,
     /// The text of a configuration
     Configuration,
     /// Input on the control socket
@@ -34,6 +36,7 @@ impl Target {
         match self {
             Target::Frame => "frame",
             Target::Request => "request",
+            Target::Update => "update",
             Target::Configuration => "configuration",
             Target::Control => "control",
         }
@@ -44,7 +47,7 @@ impl Target {
         match self {
             Target::Frame | Target::Configuration => 4096,
             // The longest message over TCP, after the octet that selects its form.
-            Target::Request => 65_536,
+            Target::Request | Target::Update => 65_536,
             Target::Control => 20_000,
         }
     }
@@ -53,7 +56,7 @@ impl Target {
     fn replay(self) -> &'static str {
         match self {
             Target::Frame => "property_of_frames",
-            Target::Request | Target::Configuration | Target::Control => "untrusted",
+            Target::Request | Target::Update | Target::Configuration | Target::Control => "untrusted",
         }
     }
 }

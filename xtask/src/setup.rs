@@ -66,7 +66,7 @@ const STORE: [Tool; 2] = [
 const ENTRANCE: [Tool; 1] = [Tool { program: "nsenter", package: "util-linux", service: None }];
 
 /// The programs that scenes need besides a cluster, its clients and its store.
-const SCENES: [Tool; 13] = [
+const SCENES: [Tool; 15] = [
     // Its library gives a daemon its own wall clock.
     Tool { program: "faketime", package: "faketime", service: None },
     // Makes the kernel refuse a system call of the daemon.
@@ -81,6 +81,13 @@ const SCENES: [Tool; 13] = [
     // It checks the shipped alerts.
     Tool { program: "promtool", package: "prometheus", service: Some("prometheus.service") },
     Tool { program: "chromium", package: "chromium", service: None },
+    // Real clients of DNS UPDATE. The second is no program: it is certbot's plugin.
+    Tool { program: "nsupdate", package: "bind9-dnsutils", service: None },
+    Tool {
+        program: "/usr/lib/python3/dist-packages/certbot_dns_rfc2136/__init__.py",
+        package: "python3-certbot-dns-rfc2136",
+        service: None,
+    },
     // Reads the unit and rates it; no service manager has to run.
     Tool { program: "systemd-analyze", package: "systemd", service: None },
     Tool { program: "man", package: "man-db", service: None },

@@ -12,6 +12,7 @@ mod doctor;
 #[cfg(test)]
 mod documented;
 mod events;
+mod key;
 mod node;
 mod query;
 mod record;
@@ -97,6 +98,9 @@ enum Verb {
     /// List and change the static records of the zone, such as TXT, SRV and CNAME
     #[command(subcommand, after_help = record::EXAMPLE)]
     Record(record::Record),
+    /// Make a key for clients that change records by DNS UPDATE, such as certbot and nsupdate
+    #[command(subcommand, after_help = key::EXAMPLE)]
+    Key(key::Key),
     /// Show and change the configuration that the servers of a shared store have in common
     #[command(subcommand, after_help = cluster::EXAMPLE)]
     Cluster(cluster::Cluster),
@@ -176,6 +180,7 @@ fn dispatch(args: Args) -> anyhow::Result<()> {
         Verb::Service(service) => briefly(service.run(&client())),
         Verb::Suffix(suffix) => briefly(suffix.run(&client())),
         Verb::Record(record) => briefly(record.run(&client())),
+        Verb::Key(key) => key.run(),
         Verb::Zone(zone) => zone.run(&client()),
         Verb::Query(query) => briefly(query.run(&client())),
         Verb::Events(events) => briefly(events.run(&client())),

@@ -20,8 +20,8 @@ const RECORD: &str = "record";
 const TYPE: &str = "type";
 /// A key whose default follows from the node's position.
 const NS: &str = "ns";
-/// A key whose value is not shown.
-const SECRETS: &str = "secrets";
+/// Keys whose values are not shown.
+const SECRETS: [&str; 2] = ["secret", "secrets"];
 
 /// Returns one line for each key that differs, in the order of the new file.
 pub fn differences(old: &str, new: &str) -> Vec<String> {
@@ -187,7 +187,7 @@ impl Differences {
 
     fn values(&mut self, place: &Place, key: &str, old: &Side<'_>, new: &Side<'_>) {
         let [before, now] = [old, new].map(|side| side.text(key));
-        if before != now && key == SECRETS {
+        if before != now && SECRETS.contains(&key) {
             self.0.push(format!("{}: changed", place.text(key)));
         } else if before != now {
             self.0.push(format!("{}: {} -> {}", place.text(key), short(&before), short(&now)));
@@ -252,9 +252,10 @@ fn summary(table: &Table) -> String {
 }
 
 fn leaves(table: &Table, path: &str, take: &mut impl FnMut(&str, &str)) {
-    for (key, tree) in table {
-        let key = format!("{path}{key}");
+    for (name, tree) in table {
+        let key = format!("{path}{name}");
         match tree {
+            Tree::Leaf(_) if SECRETS.contains(&name.as_str()) => take(&key, "not shown"),
             Tree::Leaf(value) => take(&key, value),
             Tree::Table(inner) => leaves(inner, &format!("{key}."), take),
             Tree::List(list) => {

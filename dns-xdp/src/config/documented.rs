@@ -10,7 +10,8 @@ const FILE: &str = "[zone]\nname = \"demo.example.com\"\n[listen]\ninterfaces = 
     [cookies]\n[fallback]\n[health]\n[failover]\n[cluster]\n[control]\n[events]\n[metrics]\n\
     [[node]]\nname = \"node1\"\nipv4 = \"192.0.2.11\"\n[node.addresses.internal]\nipv4 = \"10.0.0.11\"\n\
     [[service]]\nname = \"db\"\nnodes = [\"node1\"]\n\
-    [[record]]\nname = \"x\"\ntype = \"TXT\"\nvalue = \"a\"\n[[suffix]]\nname = \"internal\"\n";
+    [[record]]\nname = \"x\"\ntype = \"TXT\"\nvalue = \"a\"\n[[suffix]]\nname = \"internal\"\n[update]\n\
+    [[key]]\nname = \"k\"\nsecret = \"AAECAwQFBgcICQoLDA0ODw==\"\n[[key.grant]]\nnames = [\"x\"]\ntypes = [\"TXT\"]\n";
 
 /// A row of the page.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ fn the_page_has_the_keys_that_the_code_knows() {
     let rows = rows();
     let mut sections: Vec<&str> = rows.iter().map(|row| row.section).collect();
     sections.dedup();
-    assert_eq!(sections.len(), 17, "{sections:?}");
+    assert_eq!(sections.len(), 20, "{sections:?}");
     for section in sections {
         // Each kind of probe has keys of its own.
         let kinds: &[&str] = if section == "[health]" { &KINDS } else { &[""] };

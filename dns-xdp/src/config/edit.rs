@@ -13,7 +13,8 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
 pub use node_keys::NodeKeys;
 pub use record::{
-    Existing, RecordKeys, add_records, import_records, record_sections, remove_record, set_record,
+    Existing, RecordKeys, add_records, import_records, record_sections, remove_record, replace_records,
+    set_record,
 };
 pub use service::{ServiceKeys, add_service, remove_service, set_service};
 pub use suffix::{add_suffix, remove_suffix};

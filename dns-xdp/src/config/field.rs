@@ -289,6 +289,11 @@ pub(super) fn results_in_a_row(value: &DeValue<'_>) -> Read<u32> {
     integer(value, 1, 1000)
 }
 
+/// Reads the most records that a key may write by one grant.
+pub(super) fn granted_records(value: &DeValue<'_>) -> Read<usize> {
+    integer(value, 1, 10_000_u32).map(|count| count as usize)
+}
+
 /// Reads the most addresses of an answer. Only the responder gives answers with more than 16.
 pub(super) fn answers_max(value: &DeValue<'_>) -> Read<usize> {
     integer(value, 1, 255_u8).map(usize::from)

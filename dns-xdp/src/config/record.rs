@@ -114,18 +114,22 @@ fn value_text(value: &DeValue<'_>) -> Read<String> {
     field::text(value, "the data of a record, such as \"10 mail\" for MX").map(str::to_owned)
 }
 
-/// Reads a type. Refuses types that the zone makes itself, and types that no zone has.
 fn own_type(value: &DeValue<'_>) -> Read<RecordType> {
+    type_of(value, "remove the record")
+}
+
+/// Reads a type. Refuses types that the zone makes itself, and types that no zone has, with `remedy`.
+pub(super) fn type_of(value: &DeValue<'_>, remedy: &str) -> Read<RecordType> {
     let text = field::text(value, "a type such as \"TXT\"")?;
     let Some(rtype) = record_type(text) else {
-        let remedy = match nearest(&text.to_ascii_uppercase(), USUAL) {
+        let other = match nearest(&text.to_ascii_uppercase(), USUAL) {
             Some(known) => format!("did you mean \"{known}\"?"),
             None => "write a type such as \"TXT\", or its number such as \"TYPE1234\"".to_owned(),
         };
-        return Err(format!("is `{text}`, which is no type; {remedy}"));
+        return Err(format!("is `{text}`, which is no type; {other}"));
     };
     match refusal(rtype) {
-        Some(reason) => Err(format!("is `{text}`: {reason}; remove the record")),
+        Some(reason) => Err(format!("is `{text}`: {reason}; {remedy}")),
         None => Ok(rtype),
     }
 }

@@ -14,7 +14,7 @@ use super::kind::{Surroundings, kind, target};
 use super::table_reader::{IsDefault, TableReader, is_empty_list};
 use super::{
     AllDown, Capacity, Config, Control, Events, Failback, Failover, Listen, Mode, NsAddresses, Observers,
-    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store, suffix,
+    Quorum, Xdp, ZoneConfig, check, field, record, resolve, store, suffix, update,
 };
 use crate::cluster::{FamilyRule, HealthCheck, Order, Probe, ProbeKind, Require};
 use crate::flood_limits::{FloodLimits, RateLimit};
@@ -191,6 +191,7 @@ fn read(
     let metrics = metrics(file.section("metrics", "[metrics]"));
     let events = events(file.section("events", "[events]"));
     let store = store::read(file.section("cluster", "[cluster]"), apex.as_ref(), &control.state);
+    let updates = update::read(&mut file, apex.as_ref(), store.is_some());
     file.close();
 
     let ns_addresses = zone.as_ref().map_or(NsAddresses::Live, |zone| zone.ns_addresses);
@@ -198,6 +199,9 @@ fn read(
     check::cluster(&spec, problems);
     suffix::check(&spec, &records, problems);
     record::check(&records, &spec, problems);
+    if !is_shared {
+        update::check(&updates, &spec, problems);
+    }
     check::capacity(&spec, &records, &xdp, problems);
     let failover = Failover {
         quorum: spec.quorum.as_ref().map_or(Quorum::Majority, |quorum| quorum.value),
@@ -222,6 +226,7 @@ fn read(
         cluster,
         records,
         repeated_records,
+        updates: updates.into_updates(),
         control,
         metrics,
         events,

@@ -286,6 +286,9 @@ pub struct Refusal {
     pub message: String,
     /// The kind of the refusal.
     pub kind: RefusalKind,
+    /// The RCODE for the client of a DNS UPDATE; `None`: it follows from the kind.
+    #[serde(skip)]
+    pub rcode: Option<u16>,
 }
 
 /// Kinds of refusal.
@@ -325,7 +328,7 @@ impl RefusalKind {
 impl Refusal {
     /// Makes a refusal of that kind.
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Refusal { message: message.into(), kind }
+        Refusal { message: message.into(), kind, rcode: None }
     }
 
     /// Makes the refusal of a name that is not among the `known` nodes. It suggests the nearest name.

@@ -36,6 +36,7 @@ mod source;
 pub(in crate::controller) mod state;
 mod status;
 mod top_names;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -192,6 +193,7 @@ impl Core {
             Input::Tick => self.tick(),
             Input::Probed { probe, at, observation } => self.probed(&probe, at, &observation),
             Input::Asked { call, command } => self.asked(call, command),
+            Input::Update { call, update } => self.update(call, *update),
             Input::Signal(signal) => self.signalled(signal),
             Input::FileSettled(text) => self.file_settled(&text),
             Input::StoreSeen(seen) => self.store_seen(*seen),
@@ -357,12 +359,13 @@ impl Core {
         self.write_own();
     }
 
-    /// Passes `[events]` and `[control] watch` on to the shell.
+    /// Passes `[events]`, `[control] watch` and the keys of updates on to the shell.
     fn configure_shell(&mut self) {
         let config = self.health.config();
         let watch = config.control.watch;
         let events = config.events.clone();
         self.effects.extend([Effect::ConfigureEvents(events), Effect::WatchFile(watch)]);
+        self.configure_updates();
     }
 
     /// Decides again and publishes the new answers. A failed publication is tried again with the next tick.

@@ -14,6 +14,7 @@ mod skydns;
 pub(super) mod start;
 mod store_session;
 mod systemd;
+mod updates;
 
 use std::collections::HashMap;
 use std::io;
@@ -34,6 +35,7 @@ use self::publisher::{Ending, Order, Publisher};
 use self::signals::Signals;
 use self::skydns::SkyDns;
 use self::store_session::StoreSession;
+use self::updates::Updates;
 use super::Unloaded;
 use super::core::{Core, Effect, Exit, Input, Now, Readings, Record, STORE_SESSION};
 use crate::config::Config;
@@ -43,6 +45,7 @@ use crate::health::{Prober, Report};
 use crate::metrics::Recorder;
 use crate::network::{Listener, Monitor};
 use crate::privileges;
+use crate::responder::update::Order as UpdateOrder;
 use crate::responder::{Responder, Sockets};
 use crate::store::client::Seen;
 
@@ -114,6 +117,8 @@ struct Shell {
     events: EventSink,
     recorder: Recorder,
     inbox: mpsc::Receiver<Call>,
+    /// The updates from the responder.
+    updates: Updates,
     /// The reply of each command under way.
     calls: HashMap<u64, Reply>,
     next_call: u64,
@@ -134,6 +139,7 @@ struct Shell {
 enum Come {
     Report(Report),
     Call(Call),
+    Update(UpdateOrder),
 }
 
 /// How the loop ends.
@@ -192,7 +198,7 @@ impl Shell {
                     Some(text) => Input::FileSettled(text.map_err(|error| error.to_string())),
                     None => self.ended(Task::FileWatch),
                 },
-                come = next_of(&mut self.reports, &mut self.inbox, core.is_live()) => match come {
+                come = next_of(&mut self.reports, &mut self.inbox, &mut self.updates, core.is_live()) => match come {
                     Come::Report(report) => {
                         if let Some(end) = self.report(core, report).await {
                             return end;
@@ -201,6 +207,7 @@ impl Shell {
                     }
                     Come::Call(call) if call.is_abandoned() => continue,
                     Come::Call(call) => self.asked(call),
+                    Come::Update(order) => self.update(order),
                 },
             };
             if let Some(end) = self.turn(core, input).await {
@@ -237,6 +244,11 @@ impl Shell {
         self.next_call += 1;
         self.calls.insert(self.next_call, reply);
         Input::Asked { call: self.next_call, command }
+    }
+
+    fn update(&mut self, order: UpdateOrder) -> Input {
+        self.next_call += 1;
+        self.updates.begin(self.next_call, order)
     }
 
     /// Returns the input for the core that follows from a message.
@@ -361,6 +373,8 @@ impl Shell {
                 if let Some(reply) = self.calls.remove(&call) {
                     // The client may have closed its connection meanwhile.
                     reply.send(answer).ok();
+                } else {
+                    self.updates.end(call, answer);
                 }
             }
             Effect::ReplyListing { call, listing } => {
@@ -376,6 +390,7 @@ impl Shell {
             Effect::Warn(text) => tracing::error!("{text}"),
             Effect::Record(record) => self.record(record),
             Effect::ConfigureEvents(config) => self.events.configure(&config),
+            Effect::ConfigureUpdates(access) => self.updates.configure(access),
             Effect::WatchFile(is_wanted) => {
                 if let Err(error) = self.watch_file(is_wanted) {
                     tracing::error!("cannot watch {}: {error}", self.config.path.display());
@@ -424,8 +439,15 @@ impl Shell {
         let Some(sockets) = self.sockets.take() else { return Ok(()) };
         let zone = self.publisher.subscribe();
         let lease = self.publisher.lease();
-        let responder =
-            Responder::start(sockets, zone, lease, &self.identity, privileges::drop_thread_privileges);
+        let updates = self.updates.channel();
+        let responder = Responder::start(
+            sockets,
+            zone,
+            lease,
+            &self.identity,
+            privileges::drop_thread_privileges,
+            updates,
+        );
         self.responder = Some(responder.context("cannot serve the sockets of [listen]")?);
         pause::watch(self.tell.clone()).context("cannot start a thread")?;
         systemd::ready();
@@ -516,15 +538,17 @@ fn interval(period: Duration) -> Interval {
     interval
 }
 
-/// The next report of a probe, or the next command. Cancel safe.
+/// The next report of a probe, the next command, or the next update. Cancel safe.
 async fn next_of(
     reports: &mut mpsc::Receiver<Report>,
     inbox: &mut mpsc::Receiver<Call>,
+    updates: &mut Updates,
     is_live: bool,
 ) -> Come {
     tokio::select! {
         Some(report) = reports.recv() => Come::Report(report),
         Some(call) = inbox.recv(), if is_live => Come::Call(call),
+        order = updates.next() => Come::Update(order),
         else => std::future::pending().await,
     }
 }

@@ -101,6 +101,7 @@ pub(super) fn config(cluster: Cluster) -> Config {
         cluster,
         records: Arc::default(),
         repeated_records: Arc::default(),
+        updates: config::Updates::default(),
         control: config::Control { socket: "control.sock".into(), state: "state.json".into(), watch: false },
         metrics: None,
         events: config::Events { on_event: Vec::new(), on_event_timeout: Duration::from_secs(10) },

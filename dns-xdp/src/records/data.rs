@@ -220,11 +220,16 @@ fn generic(rtype: RecordType, words: &[Word]) -> Result<RData, String> {
     from_octets(rtype, octets)
 }
 
-/// Checks octets as data of the type. The fields are checked first, because hickory follows pointers in the data.
-pub(super) fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
+/// Checks octets as data of the type. The fields are checked first, because hickory follows pointers in the data. Names
+/// are not compressed.
+///
+/// # Errors
+/// The octets are not such data. The message is the reason, without its subject.
+pub fn from_octets(rtype: RecordType, octets: Vec<u8>) -> Result<RData, String> {
     let length =
         u16::try_from(octets.len()).map_err(|_| format!("has more than {DATA_MAX} octets; shorten it"))?;
     let wrong = |problem| format!("is no data of {} record: {problem}", with_article(rtype));
+    // The fields are checked first, because hickory follows pointers in the data.
     layout::canonical(rtype, &octets).map_err(wrong)?;
     let read = RData::read(&mut BinDecoder::new(&octets), rtype, Restrict::new(length));
     match read.map_err(|error| wrong(error.to_string()))? {

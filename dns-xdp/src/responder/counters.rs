@@ -9,23 +9,35 @@ use hickory_proto::op::ResponseCode;
 pub enum Rcode {
     /// An answer, with data or without (RFC 2308, section 2.2).
     NoError,
-    /// The message is not a query in the format of RFC 1035, section 4.1.
+    /// The message is not in the format of RFC 1035, section 4.1.
     FormErr,
     /// The name does not exist.
     NxDomain,
     /// An opcode or a meta-type that is not implemented.
     NotImp,
-    /// Another zone or class, a zone transfer, an update, a notification.
+    /// Another zone or class, a zone transfer, an update that no key has signed or may make, a notification.
     Refused,
     /// An EDNS version above 0 (RFC 6891, section 6.1.3).
     BadVers,
     /// A query only for a cookie, with a server cookie that is not valid here (RFC 7873, section 5.4).
     BadCookie,
+    /// An update was not made, because something else failed.
+    ServFail,
+    /// A name of an update's prerequisites is in use, and should not be (RFC 2136, section 2.2).
+    YxDomain,
+    /// An RRset of an update's prerequisites exists, and should not.
+    YxRrset,
+    /// An RRset of an update's prerequisites does not exist, or has other data.
+    NxRrset,
+    /// An update is about another zone, or its signature is wrong (RFC 8945, section 5.2).
+    NotAuth,
+    /// A name of an update is outside the zone.
+    NotZone,
 }
 
 impl Rcode {
     /// Every rcode.
-    pub const ALL: [Rcode; 7] = [
+    pub const ALL: [Rcode; 13] = [
         Rcode::NoError,
         Rcode::FormErr,
         Rcode::NxDomain,
@@ -33,6 +45,12 @@ impl Rcode {
         Rcode::Refused,
         Rcode::BadVers,
         Rcode::BadCookie,
+        Rcode::ServFail,
+        Rcode::YxDomain,
+        Rcode::YxRrset,
+        Rcode::NxRrset,
+        Rcode::NotAuth,
+        Rcode::NotZone,
     ];
 
     /// Returns the mnemonic of the IANA registry, in capitals.
@@ -45,6 +63,12 @@ impl Rcode {
             Rcode::Refused => "REFUSED",
             Rcode::BadVers => "BADVERS",
             Rcode::BadCookie => "BADCOOKIE",
+            Rcode::ServFail => "SERVFAIL",
+            Rcode::YxDomain => "YXDOMAIN",
+            Rcode::YxRrset => "YXRRSET",
+            Rcode::NxRrset => "NXRRSET",
+            Rcode::NotAuth => "NOTAUTH",
+            Rcode::NotZone => "NOTZONE",
         }
     }
 }
@@ -59,6 +83,12 @@ impl From<Rcode> for ResponseCode {
             Rcode::Refused => ResponseCode::Refused,
             Rcode::BadVers => ResponseCode::BADVERS,
             Rcode::BadCookie => ResponseCode::BADCOOKIE,
+            Rcode::ServFail => ResponseCode::ServFail,
+            Rcode::YxDomain => ResponseCode::YXDomain,
+            Rcode::YxRrset => ResponseCode::YXRRSet,
+            Rcode::NxRrset => ResponseCode::NXRRSet,
+            Rcode::NotAuth => ResponseCode::NotAuth,
+            Rcode::NotZone => ResponseCode::NotZone,
         }
     }
 }

@@ -11,13 +11,17 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 /// The most records in a query. OPT, TSIG and the SOA of an IXFR are three.
-const RECORDS_MAX: u32 = 8;
+pub(super) const RECORDS_MAX: u32 = 8;
+/// The most records in an update. It bounds the work for a message that no key has signed.
+pub(super) const UPDATE_RECORDS_MAX: u32 = 1000;
 
 /// The option with a connection's idle timeout (RFC 7828, section 3.1).
 pub(super) const OPTION_KEEPALIVE: u16 = 11;
 
 /// The most octets of a label (RFC 1035, section 2.3.4).
 const LABEL_MAX: u8 = 63;
+/// Octets of a question after its name: type and class.
+const QUESTION_REST: usize = 4;
 /// The first bits of a compression pointer (RFC 1035, section 4.1.4).
 const POINTER: u8 = 0xc0;
 
@@ -68,26 +72,37 @@ pub(super) enum Asked {
 }
 
 /// The error that stops the reading: the message ends too early, or a part of it is malformed.
-struct Malformed;
+#[derive(Debug)]
+pub(super) struct Malformed;
 
 impl Request {
     /// Reads a message. `None`: the message gets no answer. It has no whole header, or it is a response: if servers
     /// answered responses, two servers could answer each other forever.
     pub(super) fn read(message: &[u8]) -> Option<Request> {
+        Request::read_up_to(message, RECORDS_MAX)
+    }
+
+    /// Like [`Request::read`], for a message of up to `records_max` records.
+    pub(super) fn read_up_to(message: &[u8], records_max: u32) -> Option<Request> {
         let Header { metadata, counts } = Header::read(&mut BinDecoder::new(message)).ok()?;
         if metadata.message_type == MessageType::Response {
             return None;
         }
         let mut request = Request { metadata, question: None, opt: None, well_formed: false, steps: 0 };
-        let mut reader = Reader { message, at: HEADER_LENGTH, steps: 0 };
-        request.well_formed = request.read_sections(&mut reader, counts).is_ok();
+        let mut reader = Reader::new(message);
+        request.well_formed = request.read_sections(&mut reader, counts, records_max).is_ok();
         request.steps = reader.steps;
         Some(request)
     }
 
-    fn read_sections(&mut self, reader: &mut Reader<'_>, counts: HeaderCounts) -> Result<(), Malformed> {
+    fn read_sections(
+        &mut self,
+        reader: &mut Reader<'_>,
+        counts: HeaderCounts,
+        records_max: u32,
+    ) -> Result<(), Malformed> {
         let passed_over = u32::from(counts.answers) + u32::from(counts.authorities);
-        if counts.queries > 1 || passed_over + u32::from(counts.additionals) > RECORDS_MAX {
+        if counts.queries > 1 || passed_over + u32::from(counts.additionals) > records_max {
             return Err(Malformed);
         }
         if counts.queries == 1 {
@@ -110,13 +125,34 @@ impl Request {
 }
 
 /// Goes through a message from front to back.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     message: &'a [u8],
     at: usize,
     steps: usize,
 }
 
 impl<'a> Reader<'a> {
+    /// Begins behind the header of a message.
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        Reader { message, at: HEADER_LENGTH, steps: 0 }
+    }
+
+    /// The place of the next octet.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Whether no octet is left.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.message.len()
+    }
+
+    /// Moves past a question.
+    pub(super) fn pass_question(&mut self) -> Result<(), Malformed> {
+        self.pass_name()?;
+        self.take(QUESTION_REST).map(drop)
+    }
+
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let octets = self.message.get(self.at..).and_then(|rest| rest.get(..length)).ok_or(Malformed)?;
         self.at += length;
@@ -166,7 +202,8 @@ impl<'a> Reader<'a> {
         Ok(question)
     }
 
-    fn record(&mut self) -> Result<RawRecord<'a>, Malformed> {
+    /// Reads a record, without its owner.
+    pub(super) fn record(&mut self) -> Result<RawRecord<'a>, Malformed> {
         let start = self.at;
         self.pass_name()?;
         let is_root = self.at - start == 1;
@@ -179,13 +216,13 @@ impl<'a> Reader<'a> {
 }
 
 /// A record whose data is not parsed yet.
-struct RawRecord<'a> {
+pub(super) struct RawRecord<'a> {
     /// Whether the owner is the root.
     is_root: bool,
-    rtype: RecordType,
-    class: u16,
-    ttl: [u8; 4],
-    rdata: &'a [u8],
+    pub(super) rtype: RecordType,
+    pub(super) class: u16,
+    pub(super) ttl: [u8; 4],
+    pub(super) rdata: &'a [u8],
 }
 
 impl RawRecord<'_> {

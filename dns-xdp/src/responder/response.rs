@@ -316,7 +316,8 @@ fn our_options(
     options
 }
 
-fn udp_limit(opt: Option<Opt>) -> u16 {
+/// Returns the most octets of an answer over UDP.
+pub(super) fn udp_limit(opt: Option<Opt>) -> u16 {
     opt.map_or(UDP_SIZE_MIN, |opt| opt.payload_size.clamp(UDP_SIZE_MIN, UDP_SIZE))
 }
 

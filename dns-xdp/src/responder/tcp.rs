@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Transport;
-use super::{Exchange, IDLE_TIMEOUT, stopped};
+use super::{Exchange, IDLE_TIMEOUT, Received, stopped};
 
 /// The most connections at a time, over all addresses, if there are descriptors for them.
 pub(super) const CAPACITY: usize = 1024;
@@ -123,7 +123,11 @@ async fn converse(
             () = &mut stopped => return Ok(()),
         };
         seat.touch();
-        let Some(response) = exchange.answer(&message, Transport::Tcp, client) else { return Ok(()) };
+        let response = match exchange.receive(&message, Transport::Tcp, client) {
+            Received::Answer(response) => response,
+            Received::Update(pending) => Some(exchange.finish(*pending, Transport::Tcp).await),
+        };
+        let Some(response) = response else { return Ok(()) };
         let framed = framed(&response);
         // Free the memory, because the client may read slowly and ask more.
         drop((message, response));
@@ -258,7 +262,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::super::clients::Clients;
-    use super::super::{Counters, Lease};
+    use super::super::update::Updates;
+    use super::super::{Counters, Lease, UpdateChannel};
     use super::*;
 
     #[tokio::test]
@@ -268,8 +273,8 @@ mod tests {
         let (_publisher, zone) = watch::channel(None);
         let counters = Arc::new(Counters::default());
         let clients = Clients::default();
-        let exchange =
-            Arc::new(Exchange { zone, lease: Lease::default(), identity: Vec::new(), counters, clients });
+        let (lease, updates) = (Lease::default(), Updates::new(UpdateChannel::closed()));
+        let exchange = Arc::new(Exchange { zone, lease, identity: Vec::new(), counters, clients, updates });
         let connections = Arc::new(Connections::new(1));
         let serving = tokio::spawn(serve(listener, exchange, connections, CancellationToken::new()));
 

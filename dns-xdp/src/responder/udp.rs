@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::counters::Transport;
-use super::{Exchange, stopped};
+use super::update::{Pending, is_update};
+use super::{Exchange, Received, stopped};
 
 /// The most datagrams answered at the end, more than wait in a socket. The limit lets the daemon end during a flood.
 const REST_MAX: usize = 8192;
@@ -22,15 +24,28 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn serve(socket: UdpSocket, exchange: Arc<Exchange>, stop: CancellationToken) {
     let mut buffer = vec![0; usize::from(u16::MAX)];
     let mut stopped = pin!(stopped(stop));
+    // Updates, whose number the exchange bounds. Queries do not wait for them.
+    let mut updates: JoinSet<(Vec<u8>, SocketAddr)> = JoinSet::new();
     loop {
         let received = tokio::select! {
             // Datagrams that wait in the socket at the stop are still answered.
             biased;
+            Some(done) = updates.join_next() => {
+                if let Ok((response, peer)) = done {
+                    send(&socket, &response, peer).await;
+                }
+                continue;
+            }
             received = socket.recv_from(&mut buffer) => received,
             () = &mut stopped => break,
         };
         match received {
-            Ok((length, peer)) => answer(&socket, &exchange, &buffer[..length], peer).await,
+            Ok((length, peer)) => {
+                if let Some(pending) = answer(&socket, &exchange, &buffer[..length], peer).await {
+                    let exchange = Arc::clone(&exchange);
+                    updates.spawn(async move { (exchange.finish(*pending, Transport::Udp).await, peer) });
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "receiving over udp failed");
                 sleep(ERROR_PAUSE).await;
@@ -45,8 +60,11 @@ fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..REST_MAX {
         let Ok((length, peer)) = socket.recv_from(buffer) else { return };
+        // There is no time for an update: its client asks again.
         if answerable(peer, socket.local_addr())
-            && let Some(response) = exchange.answer(&buffer[..length], Transport::Udp, peer)
+            && !is_update(&buffer[..length])
+            && let Received::Answer(Some(response)) =
+                exchange.receive(&buffer[..length], Transport::Udp, peer)
         {
             // Do not wait for a client that cannot be reached now.
             socket.send_to(&response, peer).ok();
@@ -54,14 +72,27 @@ fn answer_the_rest(socket: UdpSocket, exchange: &Exchange, buffer: &mut [u8]) {
     }
 }
 
-async fn answer(socket: &UdpSocket, exchange: &Exchange, message: &[u8], peer: SocketAddr) {
+/// Answers a message. Returns an update whose answer follows.
+async fn answer(
+    socket: &UdpSocket,
+    exchange: &Exchange,
+    message: &[u8],
+    peer: SocketAddr,
+) -> Option<Box<Pending>> {
     if !answerable(peer, socket.local_addr()) {
         exchange.counters.count_dropped(Transport::Udp);
-        return;
+        return None;
     }
-    if let Some(response) = exchange.answer(message, Transport::Udp, peer)
-        && let Err(error) = socket.send_to(&response, peer).await
-    {
+    match exchange.receive(message, Transport::Udp, peer) {
+        Received::Answer(Some(response)) => send(socket, &response, peer).await,
+        Received::Answer(None) => {}
+        Received::Update(pending) => return Some(pending),
+    }
+    None
+}
+
+async fn send(socket: &UdpSocket, response: &[u8], peer: SocketAddr) {
+    if let Err(error) = socket.send_to(response, peer).await {
         tracing::trace!(%peer, %error, "sending over udp failed");
     }
 }
@@ -81,8 +112,9 @@ fn answerable(peer: SocketAddr, local: io::Result<SocketAddr>) -> bool {
 mod tests {
     use tokio::sync::watch;
 
-    use super::super::Lease;
     use super::super::clients::Clients;
+    use super::super::update::Updates;
+    use super::super::{Lease, UpdateChannel};
     use super::*;
 
     #[tokio::test]
@@ -94,7 +126,8 @@ mod tests {
         client.send_to(&query, socket.local_addr().unwrap()).unwrap();
         let (_publisher, zone) = watch::channel(None);
         let (counters, clients) = (Arc::default(), Clients::default());
-        let exchange = Exchange { zone, lease: Lease::default(), identity: Vec::new(), counters, clients };
+        let (lease, updates) = (Lease::default(), Updates::new(UpdateChannel::closed()));
+        let exchange = Exchange { zone, lease, identity: Vec::new(), counters, clients, updates };
         answer_the_rest(socket, &exchange, &mut [0; 512]);
         client.set_nonblocking(true).unwrap();
         let mut answer = [0; 512];

@@ -30,6 +30,7 @@ pub struct Plan {
     pub interfaces: Vec<String>,
     lines: Vec<(String, String)>,
     tables: String,
+    own_tables: String,
 }
 
 impl Plan {
@@ -37,7 +38,14 @@ impl Plan {
     pub fn new(nodes: u8) -> Self {
         assert!((1..=40).contains(&nodes), "1 to 40 nodes, not {nodes}");
         let interfaces = vec![INTERFACE.to_owned()];
-        Plan { nodes, store: None, interfaces, lines: Vec::new(), tables: String::new() }
+        Plan {
+            nodes,
+            store: None,
+            interfaces,
+            lines: Vec::new(),
+            tables: String::new(),
+            own_tables: String::new(),
+        }
     }
 
     /// A cluster that probes 5 times as often as the default. It is for scenes that do not depend on the times.
@@ -76,6 +84,13 @@ impl Plan {
         self
     }
 
+    /// Adds whole tables that a store does not share, such as `[[key]]`, at the end of every node's file.
+    #[must_use]
+    pub fn own_tables(mut self, toml: &str) -> Self {
+        self.own_tables.push_str(toml);
+        self
+    }
+
     /// The names of the nodes.
     pub fn names(&self) -> impl Iterator<Item = String> + use<> {
         (1..=self.nodes).map(|number| format!("node{number}"))
@@ -85,8 +100,15 @@ impl Plan {
     pub fn config(&self, run: &Run, number: u8) -> String {
         let title = "# one node of a cluster in network namespaces\n";
         match self.store {
-            None => format!("{title}{}{}", self.sections(&SECTIONS, run, number), self.members()),
-            Some(_) => format!("{title}{}", self.sections(&LOCAL, run, number)),
+            None => {
+                format!(
+                    "{title}{}{}{}",
+                    self.sections(&SECTIONS, run, number),
+                    self.members(),
+                    self.own_tables
+                )
+            }
+            Some(_) => format!("{title}{}{}", self.sections(&LOCAL, run, number), self.own_tables),
         }
     }
 

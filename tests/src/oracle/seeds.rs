@@ -5,7 +5,7 @@ use crate::oracle::frames::read;
 use crate::oracle::table::rows;
 
 /// The targets of `cargo xtask fuzz`.
-pub const TARGETS: [&str; 4] = ["frame", "request", "configuration", "control"];
+pub const TARGETS: [&str; 5] = ["frame", "request", "update", "configuration", "control"];
 
 /// The smallest configuration, and one with a key of every section.
 const CONFIGURATIONS: [&str; 3] = [
@@ -51,6 +51,8 @@ pub fn of(target: &str) -> BTreeSet<Vec<u8>> {
             let datagrams = frames().filter_map(|frame| read::datagram(&frame));
             datagrams.map(|datagram| [&[0], datagram.message.as_slice()].concat()).collect()
         }
+        // Parts of updates: the input chooses them.
+        "update" => (1..=64_u8).map(|seed| (0..96).map(|at| seed.wrapping_mul(at) | 1).collect()).collect(),
         "configuration" => octets(&CONFIGURATIONS),
         "control" => octets(&CONTROL),
         _ => BTreeSet::new(),

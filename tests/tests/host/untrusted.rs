@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dns_xdp_tests::oracle::seeds;
 use dns_xdp_tests::oracle::table::zone::zone;
-use dns_xdp_tests::oracle::untrusted::{configuration, control, request};
+use dns_xdp_tests::oracle::untrusted::{configuration, control, request, update};
 
 /// The inputs of a target. Some have once broken its property, and are named by the fault. The others are the fuzzer's
 /// seeds.
@@ -27,6 +27,23 @@ fn every_message_has_the_answer_that_it_may_have() {
     for (what, input) in inputs {
         request::hold(&zone, &request::message(&input)).unwrap_or_else(|broken| panic!("{what}: {broken}"));
     }
+}
+
+#[test]
+fn every_update_has_the_answer_that_its_signature_allows() {
+    let zone = zone();
+    let mut rng = dns_xdp_tests::rng::Rng(1);
+    let random = (0..20_000).map(|nth| {
+        let length = 1 + rng.below(400);
+        (format!("random {nth}"), (0..length).map(|_| rng.below(256) as u8).collect::<Vec<u8>>())
+    });
+    let mut accepted = 0;
+    for (what, input) in inputs("update").into_iter().chain(random) {
+        let sent = update::message(&input);
+        accepted += usize::from(sent.accepted);
+        update::hold(&zone, &sent).unwrap_or_else(|broken| panic!("{what}: {broken}"));
+    }
+    assert!(accepted > 100, "{accepted} messages are accepted");
 }
 
 #[test]

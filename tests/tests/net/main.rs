@@ -41,3 +41,4 @@ mod scenes_services;
 mod scenes_stalled_files;
 mod scenes_suffixes;
 mod scenes_top;
+mod scenes_updates;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use dns_xdp::network::Listener;
-use dns_xdp::responder::{Lease, Responder, bind};
+use dns_xdp::responder::{Lease, Responder, UpdateChannel, bind};
 use dns_xdp::zone::{Zone, zone_file_of};
 use dns_xdp_ebpf::table::FloodPolicy;
 use dns_xdp_tests::bed::client::{Tcp, Udp};
@@ -334,7 +334,7 @@ impl Servers {
         let (publisher, published) = watch::channel(Some(Arc::new(zone)));
         let responder = {
             let _context = runtime.enter();
-            Responder::start(sockets, published, Lease::default(), IDENTITY, || ())?
+            Responder::start(sockets, published, Lease::default(), IDENTITY, || (), UpdateChannel::closed())?
         };
         let (_responder, _publisher, _runtime, _run) = (responder, publisher, runtime, run);
         Ok(Servers { namespace, nsd, _responder, _publisher, _runtime, _run })

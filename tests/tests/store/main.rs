@@ -5,4 +5,5 @@ mod scenes_intents;
 mod scenes_records;
 mod scenes_skydns;
 mod scenes_trouble;
+mod scenes_updates;
 mod scenes_view;

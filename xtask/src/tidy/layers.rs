@@ -44,6 +44,7 @@ pub(super) const LAYERS: [Layers; 2] = [
                 "log",
                 "pin_directory",
                 "severity",
+                "update",
                 "zone",
             ],
             &["program_features"],

@@ -6,8 +6,9 @@ use hickory_proto::rr::{Name, RecordType};
 use serde::{Deserialize, Serialize};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, Value};
 
-use super::{EditError, Edited, name_of, name_server, nodes_of, parse, spec, tables_of};
-use crate::records::{canonical, data, full_name, record_type, relative, type_text};
+use super::{EditError, Edited, name_of, name_server, nodes_of, parse, spec, tables_of, unchanged};
+use crate::records::{canonical, data, full_name, presentation, record_type, relative, type_text};
+use crate::update::SetChange;
 
 /// The records of a name with one type, as a command gives them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,52 @@ pub fn remove_record(text: &str, keys: &RecordKeys) -> Result<Edited, EditError>
         }
     } else {
         write_values(table, &left);
+    }
+    Ok(Edited { text: records.document.to_string(), notes: Vec::new() })
+}
+
+/// Gives RRsets their new content, or removes them, as an update asks for. Everything else stays as it is.
+pub fn replace_records(text: &str, changes: &[SetChange]) -> Result<Edited, EditError> {
+    if changes.is_empty() {
+        return Ok(unchanged(text, "nothing has changed".to_owned()));
+    }
+    let mut records = Records::of(text)?;
+    let mut gone = Vec::new();
+    for change in changes {
+        let keys = RecordKeys {
+            name: relative(&change.owner, &records.apex),
+            r#type: type_text(change.rtype),
+            values: change.set.iter().flat_map(|set| set.data.iter().map(presentation)).collect(),
+            ttl_seconds: change.set.as_ref().map(|set| set.ttl_seconds),
+        };
+        let zone_ttl = records.ttl_seconds;
+        match records.position(&keys) {
+            Some(index) if change.set.is_none() => gone.push(index),
+            Some(index) => {
+                let (apex, table) = records.table(index)?;
+                let written = values(table);
+                if !same_values(&apex, &keys, &written) {
+                    // Values that stay keep their spelling.
+                    let spelt = |value: &String| {
+                        written
+                            .iter()
+                            .find(|known| is_same(&apex, &keys, known, value))
+                            .unwrap_or(value)
+                            .clone()
+                    };
+                    write_values(table, &keys.values.iter().map(spelt).collect::<Vec<_>>());
+                }
+                write_ttl(table, keys.ttl_seconds.filter(|ttl| ttl_of(table).unwrap_or(zone_ttl) != *ttl));
+            }
+            None if change.set.is_some() => drop(records.add(&keys, Existing::Refuse)?),
+            None => {}
+        }
+    }
+    gone.sort_unstable();
+    let tables = tables(&mut records.document)?;
+    gone.iter().rev().for_each(|index| drop(tables.remove(*index)));
+    if tables.is_empty() {
+        records.document.remove("record");
     }
     Ok(Edited { text: records.document.to_string(), notes: Vec::new() })
 }
@@ -356,6 +403,8 @@ fn write_ttl(table: &mut Table, ttl_seconds: Option<u32>) {
 
 #[cfg(test)]
 mod tests {
+    use crate::records::RecordSet;
+
     use super::*;
 
     const TEXT: &str = "\
@@ -469,6 +518,28 @@ listen = \"off\"
         let set = set_record(&imported.text, &with_ttl(9, keys("x", "A", &[]))).unwrap();
         assert_eq!(set.text.matches("ttl = \"9s\"").count(), 2, "{}", set.text);
         assert_eq!(set.notes, ["record `x AAAA` gets the same TTL"]);
+    }
+
+    #[test]
+    fn the_rrsets_of_an_update_are_replaced_and_nothing_else_changes() {
+        let apex = full_name("demo.example.com.", &Name::root()).unwrap();
+        let change = |name: &str, values: &[&str], ttl_seconds| {
+            let (owner, rtype) = (full_name(name, &apex).unwrap(), RecordType::TXT);
+            let data: Vec<_> = values.iter().map(|text| data(rtype, text, &apex).unwrap()).collect();
+            let set = RecordSet { owner: owner.clone(), rtype, ttl_seconds, data };
+            SetChange { owner, rtype, set: (!values.is_empty()).then_some(set) }
+        };
+        let edited = replace_records(TEXT, &[change("_acme-challenge", &["one", "two"], 60)]).unwrap();
+        assert_eq!(edited.text, TEXT.replace("value = \"one\" #", "values = [\"one\", '\"two\"'] #"));
+        let both = [change("_acme-challenge.db1", &["x"], 9), change("_acme-challenge", &[], 0)];
+        let edited = replace_records(TEXT, &both).unwrap().text;
+        let added =
+            "[[record]]\nname = \"_acme-challenge.db1\"\ntype = \"TXT\"\nvalue = '\"x\"'\nttl = \"9s\"\n";
+        assert!(edited.contains(added) && !edited.contains("from the CA"), "{edited}");
+        let back = replace_records(&edited, &[change("_acme-challenge.db1", &[], 0)]).unwrap().text;
+        assert!(!back.contains("record") && back.contains("[metrics]"), "{back}");
+        assert_eq!(replace_records(TEXT, &[change("nothing", &[], 0)]).unwrap().text, TEXT);
+        assert_eq!(replace_records(TEXT, &[change("_acme-challenge", &["one"], 60)]).unwrap().text, TEXT);
     }
 
     #[test]

@@ -1,11 +1,17 @@
-//! A change to one node, one service, one suffix or static records that a command asks for, and its effect on a configuration text.
+//! A change to one node, one service, one suffix or static records that a command asks for, and its effect on a
+//! configuration text.
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::update::sets_of;
 use crate::config::edit::{
     EditError, Edited, Existing, NodeKeys, RecordKeys, ServiceKeys, add_node, add_records, add_service,
-    add_suffix, remove_node, remove_record, remove_service, remove_suffix, set_node, set_record, set_service,
+    add_suffix, remove_node, remove_record, remove_service, remove_suffix, replace_records, set_node,
+    set_record, set_service,
 };
-use crate::control::Command;
+use crate::config::{Config, shown};
+use crate::control::{Command, Refusal};
+use crate::update::{SetChange, SignedUpdate};
 
 /// A change to the nodes, services, suffixes or static records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +45,10 @@ pub(super) enum RecordChange {
     Set(RecordKeys),
     Remove(RecordKeys),
     Import(Vec<RecordKeys>),
+    /// An update by DNS UPDATE. [`ClusterChange::against`] makes the RRsets of it.
+    Update(Box<SignedUpdate>),
+    /// The RRsets that an update changes.
+    Replace(Vec<SetChange>),
 }
 
 /// A change to one suffix.
@@ -106,6 +116,10 @@ impl ClusterChange {
                 RecordChange::Add(record) | RecordChange::Set(record) | RecordChange::Remove(record),
             ) => format!("{} {}", record.name.to_ascii_lowercase(), record.r#type),
             ClusterChange::Record(RecordChange::Import(records)) => format!("{} imported", records.len()),
+            ClusterChange::Record(RecordChange::Update(update)) => {
+                format!("updated by the key {}", shown(&update.key.name))
+            }
+            ClusterChange::Record(RecordChange::Replace(sets)) => format!("{} replaced", sets.len()),
         }
     }
 
@@ -122,6 +136,24 @@ impl ClusterChange {
     /// The name of the changed node; `None`: something else is changed.
     pub(super) fn node(&self) -> Option<String> {
         matches!(self, ClusterChange::Node(_)).then(|| self.name())
+    }
+
+    /// Whether it is an update by DNS UPDATE, which may be tried again from other documents.
+    pub(super) fn is_update(&self) -> bool {
+        matches!(self, ClusterChange::Record(RecordChange::Update(_)))
+    }
+
+    /// Returns the change to make in the configuration in force: of an update, the RRsets that it changes.
+    ///
+    /// # Errors
+    /// A prerequisite of the update is not met, or its key may not make it.
+    pub(super) fn against(&self, in_force: &Config) -> Result<Cow<'_, ClusterChange>, Refusal> {
+        Ok(match self {
+            ClusterChange::Record(RecordChange::Update(update)) => {
+                Cow::Owned(ClusterChange::Record(RecordChange::Replace(sets_of(in_force, update)?)))
+            }
+            other => Cow::Borrowed(other),
+        })
     }
 
     pub(super) fn edit(&self, text: &str) -> Result<Edited, EditError> {
@@ -147,6 +179,10 @@ impl ClusterChange {
             ClusterChange::Record(RecordChange::Remove(record)) => remove_record(text, record),
             ClusterChange::Record(RecordChange::Import(records)) => {
                 add_records(text, records, Existing::Refuse)
+            }
+            ClusterChange::Record(RecordChange::Replace(sets)) => replace_records(text, sets),
+            ClusterChange::Record(RecordChange::Update(_)) => {
+                Err(EditError::Conflict("a defect of dns-xdp: the update was not read".to_owned()))
             }
         }
     }

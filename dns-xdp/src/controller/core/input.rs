@@ -24,6 +24,7 @@ use crate::metrics::Repair;
 use crate::network::AddressState;
 use crate::store::client::{Own, Seen};
 use crate::store::{Error, Known, Revision, Swap};
+use crate::update::{Access, SignedUpdate};
 use crate::zone::Zone;
 
 /// One reading of the shell's clocks.
@@ -55,6 +56,8 @@ pub(in crate::controller) enum Input {
     /// A command has arrived. The core answers with [`Effect::Reply`], or with [`Effect::Exit`] if the command ends the
     /// daemon.
     Asked { call: CallId, command: Command },
+    /// A verified DNS UPDATE has arrived. The core answers with [`Effect::Reply`].
+    Update { call: CallId, update: Box<SignedUpdate> },
     /// A signal has come.
     Signal(Signal),
     /// The text of the watched file has changed, or the file cannot be read.
@@ -148,6 +151,8 @@ pub(in crate::controller) enum Effect {
     Record(Record),
     /// Use this `[events]` section from now on.
     ConfigureEvents(config::Events),
+    /// Let these keys update the zone from now on, and no others.
+    ConfigureUpdates(Access),
     /// Watch the configuration file, or stop watching it.
     WatchFile(bool),
     /// Tell the service manager that a reload begins, or that it is over.

@@ -124,6 +124,11 @@ impl Core {
         None
     }
 
+    /// Begins an update of records for all servers.
+    pub(super) fn share_change(&mut self, call: CallId, change: ClusterChange) {
+        self.begin_shared(What::Edit { change, before: BTreeSet::new() }, Some(call), 0);
+    }
+
     /// Ends intents in the store whose time is over.
     pub(super) fn expire_for_all(&mut self) {
         if self.shared.is_none() {
@@ -470,7 +475,9 @@ impl Core {
                 intent::is_undecided_since(before, now, self.now.wall)
             }
             What::Failback { .. } | What::Expiry | What::Local => true,
-            What::Edit { .. } | What::Reload { .. } => false,
+            // An update says itself, in its prerequisites, on what it depends.
+            What::Edit { change, .. } => change.is_update(),
+            What::Reload { .. } => false,
         };
         if is_other && change.tries < TRIES {
             return self.begin_shared(change.what, change.call, change.tries);

@@ -195,6 +195,7 @@ impl Source {
         change: &ClusterChange,
         file: Option<&str>,
     ) -> Result<Proposal, Refusal> {
+        let change = &*change.against(in_force)?;
         // What is removed may be in force alone, or in the file alone.
         let is_in_the_file = || change.is_removal() && file.is_some_and(|file| change.edit(file).is_ok());
         let Edited { text, notes } = match change.edit(&self.text) {
@@ -241,6 +242,7 @@ impl Source {
     /// The documents to write to the store for a change of a node or service.
     pub(super) fn share(&self, in_force: &Config, change: &ClusterChange) -> Result<Push, Refusal> {
         let Some(documents) = &self.documents else { return Ok(Push::default()) };
+        let change = change.against(in_force)?;
         let Edited { text, mut notes } = change.edit(&documents.text())?;
         let invalid = |problem| Refusal::new(RefusalKind::Invalid, problem);
         let (_, shared) = split(&text).map_err(invalid)?;

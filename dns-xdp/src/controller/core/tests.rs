@@ -22,6 +22,7 @@ use crate::store::documents::{INTENT, split};
 mod changes;
 mod hanging;
 mod probing;
+mod updates;
 
 /// A core and the effects that it asks for.
 struct Bench {

@@ -18,6 +18,7 @@ use super::publisher::{Ending, Publisher};
 use super::signals::Signals;
 use super::skydns::SkyDns;
 use super::store_session::StoreSession;
+use super::updates::Updates;
 use super::{End, Shell};
 use crate::config::{Config, Listen};
 use crate::control::{BindError, Client, Command, Server};
@@ -280,6 +281,7 @@ pub(in crate::controller) async fn run(loaded: Loaded, replace: bool) -> anyhow:
         events,
         recorder,
         inbox,
+        updates: Updates::default(),
         calls: HashMap::new(),
         next_call: 0,
         done,

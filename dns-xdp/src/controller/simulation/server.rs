@@ -267,6 +267,7 @@ impl Server {
                 | Effect::Warn(_)
                 | Effect::Record(_)
                 | Effect::ConfigureEvents(_)
+                | Effect::ConfigureUpdates(_)
                 | Effect::WatchFile(_)
                 | Effect::Reloading(_)
                 | Effect::Exit(_) => None,
