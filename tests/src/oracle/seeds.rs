@@ -7,8 +7,8 @@ use crate::oracle::table::rows;
 /// The targets of `cargo xtask fuzz`.
 pub const TARGETS: [&str; 5] = ["frame", "request", "update", "configuration", "control"];
 
-/// The smallest configuration, and one with a key of every section.
-const CONFIGURATIONS: [&str; 3] = [
+/// The smallest configuration, one with a key of most sections, a wrong one, and one with suffixes.
+const CONFIGURATIONS: [&str; 4] = [
     "[zone]\nname = \"a.example\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"n\"\nipv4 = \"192.0.2.1\"\n",
     "[zone]\nname = \"demo.example.com\"\nttl = \"5s\"\nns-addresses = \"fixed\"\n[listen]\ninterfaces = [\"eth0\"]\n\
      addresses = [\"192.0.2.11\", \"2001:db8::1\"]\n[xdp]\nmode = \"off\"\nstale-after = \"off\"\n[health]\n\
@@ -21,10 +21,15 @@ const CONFIGURATIONS: [&str; 3] = [
      [[record]]\nname = \"*\"\ntype = \"TXT\"\nvalues = [\"a\", \"\\\"b\\\"\"]\n[control]\nwatch = true\n\
      [events]\non-event = []\non-event-timeout = \"10s\"\n[metrics]\nlisten = \"off\"\n",
     "[zone]\nname = \"a.example\"\nnaem = 1\n[listen]\ninterfaces = []\n[[node]]\nname = \"-\"\nipv4 = \"1.2.3\"\n",
+    "[zone]\nname = \"a.example\"\n[listen]\ninterfaces = [\"eth0\"]\n[[node]]\nname = \"n\"\nipv4 = \"192.0.2.1\"\n\
+     [node.addresses.in]\nipv4 = \"10.0.0.1\"\nipv6 = \"2001:db8::1\"\n[[node]]\nname = \"m\"\nipv4 = \"192.0.2.2\"\n\
+     [[suffix]]\nname = \"in\"\naddresses = \"in\"\n[[suffix]]\nname = \"x.y.a.example\"\n[[suffix]]\nname = \"b.test.\"\n\
+     addresses = \"in\"\n[[record]]\nname = \"s\"\ntype = \"SRV\"\nvalue = \"0 0 1 n\"\n\
+     [[record]]\nname = \"_acme.in\"\ntype = \"TXT\"\nvalue = \"a\"\n",
 ];
 
 /// After a zero octet, the input is HTTP.
-const CONTROL: [&str; 14] = [
+const CONTROL: [&str; 18] = [
     r#"{"verb":"status"}"#,
     r#"{"verb":"stats"}"#,
     r#"{"verb":"names"}"#,
@@ -35,6 +40,10 @@ const CONTROL: [&str; 14] = [
     r#"{"verb":"node-set","name":"node1","ipv4":"192.0.2.12","ipv6":null,"ephemeral":false}"#,
     r#"{"verb":"node-remove","name":"node1","ephemeral":true}"#,
     r#"{"verb":"record-add","record":{"name":"x","type":"TXT","values":["a"],"ttl_seconds":5},"ephemeral":true}"#,
+    r#"{"verb":"suffix-list"}"#,
+    r#"{"verb":"suffix-add","name":"in","addresses":"in","ephemeral":true}"#,
+    r#"{"verb":"suffix-remove","name":"b.test.","ephemeral":false}"#,
+    r#"{"verb":"zone-export-of","zone":"b.test"}"#,
     r#"{"verb":"admin","node":"node1","admin":"drain","reason":"a","by":"b","for_ms":1,"force":true}"#,
     r#"{"verb":"events","after":1,"started":"2026-03-01T12:00:00Z","limit":3,"wait_ms":1}"#,
     "\0GET /command HTTP/1.1\r\nhost: x\r\n\r\nPOST /command HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
