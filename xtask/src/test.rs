@@ -237,7 +237,7 @@ pub(crate) fn run(part: Option<Part>, options: &Options) -> Result<bool> {
     Ok(summary.close())
 }
 
-/// Runs the simulation at idle priority beside the scenes, which leave about one core of two free.
+/// Runs the simulation at idle priority beside the scenes, which mostly wait.
 fn simulate() -> io::Result<Output> {
     command("chrt").args(["--idle", "0", "cargo"]).args(SIMULATION_TEST).arg(colour()).output()
 }
