@@ -48,7 +48,8 @@ impl Name {
     pub fn above(&self, frame: Frame<'_>, message_end: usize, seed: u64) -> Option<Self> {
         let label: Region<'_, 1> = frame.fixed(self.from)?;
         let label = label.read(OCTET);
-        if label == 0 || label > LABEL_MAX {
+        // A name ends at its first zero octet, so a longer label has such an octet inside.
+        if label == 0 || label > LABEL_MAX || 1 + usize::from(label) >= self.length {
             return None;
         }
         let from = self.from + widen_offset(1 + usize::from(label), self.hash);

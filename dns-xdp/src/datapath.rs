@@ -125,6 +125,8 @@ struct Kernel {
     config: Config,
     /// The features of the variants in use.
     features: ProgramFeatures,
+    /// Whether the kernel has refused the variant with wildcards. All their names then go up.
+    wildcards_are_refused: bool,
     devices: Vec<Device>,
     /// The served addresses that were published last.
     local_addresses: Option<Vec<Local>>,
@@ -225,7 +227,7 @@ impl Datapath {
     pub fn stage(&mut self, zone: &Zone) -> Result<Option<Staged>, Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(None) };
         // The variant comes before the zone. For the zone before, it answers like the smaller variant.
-        kernel.set_features(kernel.features.and(ProgramFeatures::of(zone)))?;
+        kernel.take_features(kernel.features.and(kernel.needed(zone)))?;
         kernel.maps.stage(zone).map(Some)
     }
 
@@ -247,7 +249,7 @@ impl Datapath {
     /// A map cannot be written, or a program cannot be loaded. The next zone can still be published.
     pub fn prefill_standby(&mut self, zone: &Zone) -> Result<(), Error> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
-        kernel.set_features(ProgramFeatures::of(zone))?;
+        kernel.take_features(kernel.needed(zone))?;
         kernel.maps.prefill_standby(zone)
     }
 
@@ -419,8 +421,16 @@ impl Kernel {
 
     fn load_pinned(config: &Config, version: KernelVersion, pins: &Pins) -> Result<Self, Error> {
         let (mut object, adopted) = Self::object(config, pins)?;
-        let features = features_of(config);
-        program::load(&mut object, Variant { features, frags: false })?;
+        let mut features = features_of(config);
+        let loaded = program::load(&mut object, Variant { features, frags: false }).map(drop);
+        let wildcards_are_refused = features.wildcards && loaded.is_err();
+        if wildcards_are_refused {
+            features.wildcards = false;
+            program::load(&mut object, Variant { features, frags: false })?;
+            loaded.inspect_err(warn_of_wildcards).ok();
+        } else {
+            loaded?;
+        }
         let maps = Maps::take(&mut object, pins.bank_slots(), Some(pins.heads()), adopted)?;
         let samples = Samples::take(&mut object)?;
         let lease = maps::renew(program::program(&object, table::RENEW)?, Renewal::Unchanged, 0)?;
@@ -436,6 +446,7 @@ impl Kernel {
             version,
             config: config.clone(),
             features,
+            wildcards_are_refused,
             devices: Vec::new(),
             local_addresses: None,
             transmit: TransmitWatch::default(),
@@ -486,6 +497,25 @@ impl Kernel {
         let mut counters = self.maps.counters()?;
         self.counted.iter().for_each(|(outcome, count)| *counters.entry(outcome).or_default() += count);
         Ok(counters)
+    }
+
+    /// Returns the features that a zone needs, as far as the kernel has not refused them.
+    fn needed(&self, zone: &Zone) -> ProgramFeatures {
+        let ProgramFeatures { guarded, wildcards } = ProgramFeatures::of(zone);
+        ProgramFeatures { guarded, wildcards: wildcards && !self.wildcards_are_refused }
+    }
+
+    /// Switches to the variant with these features. A zone with wildcards does not depend on theirs: if it is refused,
+    /// the next smaller variant serves.
+    fn take_features(&mut self, features: ProgramFeatures) -> Result<(), Error> {
+        match self.set_features(features) {
+            Err(error) if features.wildcards => {
+                warn_of_wildcards(&error);
+                self.wildcards_are_refused = true;
+                self.set_features(ProgramFeatures { wildcards: false, ..features })
+            }
+            set => set,
+        }
     }
 
     /// Switches every device to the variant with these features. After an error no device is switched.
@@ -541,6 +571,10 @@ impl Kernel {
         let pinned = program::load(&mut self.object, variant)?.pin(&pin);
         pinned.map_err(|error| Error::pinning(&pin, error))
     }
+}
+
+fn warn_of_wildcards(error: &Error) {
+    tracing::warn!("the responder answers for all wildcards, because the program cannot: {error}");
 }
 
 /// Returns the time of day in seconds since 1970; 0 if the clock is set to before that.

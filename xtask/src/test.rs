@@ -22,6 +22,8 @@ const SIMULATION_TEST: [&str; 5] = ["test", "--workspace", "--lib", SIMULATION, 
 
 /// The number of scenes at once. They mostly wait: 2 leave half of two cores idle.
 const SCENES: usize = 3;
+/// The number of scenes with a store at once. Each has 3 members of a store with short leases, which need their time.
+const STORE_SCENES: usize = 2;
 
 /// The number of rows in the table of survive.
 const ROWS: std::ops::RangeInclusive<u8> = 1..=18;
@@ -114,7 +116,7 @@ impl Part {
                 let others: Vec<&str> = ALONE.iter().flat_map(|scenes| ["--skip", scenes]).collect();
                 ignored("net", SCENES, &others).and(ignored("net", 1, &ALONE))
             }
-            Part::Store => ignored("store", SCENES, &[]),
+            Part::Store => ignored("store", STORE_SCENES, &[]),
             Part::Simulation => Ran::tests(command("cargo").args(SIMULATION_TEST).arg(colour())),
             Part::Kernels if alone => kernels(&options.which, kernels::Share::Everything),
             Part::Kernels => kernels(&kernels::COMMON.map(str::to_owned), kernels::Share::EachOnce),

@@ -298,7 +298,22 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             )
         })
     });
-    unused.chain(lacking).collect()
+    let few = used.iter().flat_map(|set| {
+        let has_it = |name: &String| {
+            cluster.nodes.iter().any(|node| node.name == *name && node.sets.contains_key(*set))
+        };
+        cluster.services.iter().filter_map(move |service| {
+            let members = service.nodes.iter().filter(|name| has_it(name)).count();
+            (members < service.min_healthy).then(|| {
+                format!(
+                    "`min-healthy` of the service `{}` is {}, and {members} of its nodes have the addresses `{set}`: under the \
+                     suffix all of them are answered, dead ones too; lower it, or give more of its nodes such addresses",
+                    service.name, service.min_healthy
+                )
+            })
+        })
+    });
+    unused.chain(lacking).chain(few).collect()
 }
 
 /// Returns the names of all suffixes.

@@ -4,7 +4,6 @@ use std::time::Duration;
 use super::pins::Pins;
 use super::{Error, Kernel, layout, program};
 use crate::network::{Network, Serving};
-use crate::program_features::ProgramFeatures;
 use crate::zone::Zone;
 
 impl Kernel {
@@ -79,7 +78,7 @@ impl Kernel {
         next.attached = true;
         next.predecessors.extend(program::ids(&self.object));
         // The configuration may have changed since the start.
-        let filled = next.set_features(ProgramFeatures::of(zone)).and_then(|()| {
+        let filled = next.take_features(next.needed(zone)).and_then(|()| {
             let staged = next.maps.stage(zone)?;
             next.maps.commit(&staged)?;
             next.renew(lease)

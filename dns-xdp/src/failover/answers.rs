@@ -127,9 +127,25 @@ impl Answers {
     /// Returns the configured answers: every node answers for itself, and every service answers all its members or the
     /// first. Another node answers for a node that lacks the address set.
     pub fn configured(cluster: &Cluster) -> Self {
-        let has_address = |index: usize| cluster.nodes[index].has_address();
-        let able: Vec<usize> = (0..cluster.nodes.len()).filter(|&index| has_address(index)).collect();
-        let answering = |index: usize| match has_address(index) {
+        let answers = Answers::of_able(cluster, |index| cluster.nodes[index].has_address());
+        Answers { sets: SetAnswers::configured(cluster), ..answers }
+    }
+
+    /// Returns the answers of an address set that has no earlier ones, while the nodes' own answers are `by_node`: only
+    /// nodes that answer for themselves there are answered. Without such a node: the configured answers.
+    pub(super) fn following(cluster: &Cluster, by_node: &[Option<usize>]) -> Self {
+        let is_able = |index: usize| cluster.nodes[index].has_address() && by_node[index] == Some(index);
+        match (0..cluster.nodes.len()).any(is_able) {
+            true => Answers::of_able(cluster, is_able),
+            false => Answers::configured(cluster),
+        }
+    }
+
+    /// Every able node answers for itself, and every service answers all its able members or the first. Able nodes
+    /// answer for the others.
+    fn of_able(cluster: &Cluster, is_able: impl Fn(usize) -> bool) -> Self {
+        let able: Vec<usize> = (0..cluster.nodes.len()).filter(|&index| is_able(index)).collect();
+        let answering = |index: usize| match is_able(index) {
             true => Some(index),
             false => substitute(cluster, index, &able).or(Some(index)),
         };
@@ -139,16 +155,16 @@ impl Answers {
             Order::First => nodes.iter().copied().take(1).collect(),
         };
         let answers = Answers::of_groups(cluster, Vec::new(), |_, group| {
-            if group.members.iter().all(|&member| has_address(member)) {
+            if group.members.iter().all(|&member| is_able(member)) {
                 return match group.order {
                     Order::Rotate => Arc::clone(&group.members),
                     Order::First => in_order(group.order, &group.members),
                 };
             }
-            let with_address = |nodes: &[usize]| -> Vec<usize> {
-                nodes.iter().copied().filter(|&node| has_address(node)).collect()
+            let able = |nodes: &[usize]| -> Vec<usize> {
+                nodes.iter().copied().filter(|&node| is_able(node)).collect()
             };
-            match (&*with_address(&group.members), &*with_address(&group.backup)) {
+            match (&*able(&group.members), &*able(&group.backup)) {
                 ([], [first, ..]) => Arc::from([*first]),
                 ([], []) => in_order(
                     group.order,
@@ -157,7 +173,7 @@ impl Answers {
                 (members, _) => in_order(group.order, members),
             }
         });
-        Answers { by_node, sets: SetAnswers::configured(cluster), ..answers }
+        Answers { by_node, ..answers }
     }
 
     /// Returns the answers with the operator's `up`, `down` and `drain`. A node with `up` answers for itself. A node
@@ -348,7 +364,7 @@ impl Answers {
             let place = now.get(self.nodes[then].as_str()).copied();
             place.filter(|&place| cluster.nodes[place].has_address())
         };
-        let mut carried = Answers { sets: self.sets_carried(cluster), ..Answers::configured(cluster) };
+        let mut carried = Answers::configured(cluster);
         let configured = &carried.by_node;
         let then: BTreeMap<&str, Option<usize>> =
             self.nodes.iter().map(String::as_str).zip(self.by_node.iter().copied()).collect();
@@ -358,6 +374,7 @@ impl Answers {
             None => configured[index],
         };
         carried.by_node = (0..).zip(&cluster.nodes).map(carry).collect();
+        carried.sets = self.sets_carried(cluster, &carried.by_node);
         let mut lists: HashMap<*const usize, Option<Arc<[usize]>>> = HashMap::new();
         let same_names = Arc::ptr_eq(&self.names, members.services());
         let place_of_service = |place: usize, names: &[String], name: &String| match same_names {

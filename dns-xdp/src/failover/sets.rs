@@ -93,18 +93,26 @@ impl Answers {
                 let answers = answers.obeying(part.cluster(), &view_of(part, view));
                 SetAnswers { answers: Arc::new(answers), last_resort: *last_resort }
             }
-            None => SetAnswers::of(Answers::configured(part.cluster())),
+            None => {
+                let answers = Answers::following(part.cluster(), &self.by_node);
+                SetAnswers::of(answers.obeying(part.cluster(), &view_of(part, view)))
+            }
         })
     }
 
-    /// Returns the answers of each set for a changed cluster; see [`Answers::carried`].
-    pub(super) fn sets_carried(&self, cluster: &Cluster) -> BTreeMap<String, SetAnswers> {
+    /// Returns the answers of each set for a changed cluster, whose nodes' own answers are `by_node`; see
+    /// [`Answers::carried`].
+    pub(super) fn sets_carried(
+        &self,
+        cluster: &Cluster,
+        by_node: &[Option<usize>],
+    ) -> BTreeMap<String, SetAnswers> {
         each(cluster, |part| match self.sets.get(part.name()) {
             Some(SetAnswers { answers, last_resort }) => {
                 let answers = answers.carried(part.cluster());
                 SetAnswers { answers: Arc::new(answers), last_resort: *last_resort }
             }
-            None => SetAnswers::of(Answers::configured(part.cluster())),
+            None => SetAnswers::of(Answers::following(part.cluster(), by_node)),
         })
     }
 

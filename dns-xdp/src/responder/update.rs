@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_proto::op::{Metadata, ResponseCode};
+use hickory_proto::rr::Name;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -85,7 +86,7 @@ pub(super) enum Step {
 pub(super) struct Pending {
     signed: Signed,
     result: oneshot::Receiver<Result<(), Failure>>,
-    replays: Arc<Replays>,
+    remembered: Remembered,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -104,7 +105,7 @@ pub(super) enum Verification {
     /// No key can have signed it.
     Unsigned,
     /// It is answered at once. The answer is not signed, or says only that the time is wrong.
-    Unverified { rcode: Rcode, message: Vec<u8>, why: String, by_key: bool },
+    Unverified { rcode: Rcode, message: Vec<u8>, why: String },
     /// A key has signed it, and it is accepted until this second.
     Verified { signed: Signed, expires: u64 },
 }
@@ -146,7 +147,7 @@ pub(super) fn verify(message: &[u8], client: IpAddr, access: &Access, now: u64) 
             signature.append_unsigned(&mut answer, error);
             why = format!("{}: {}", error.text(), reason(error, signature));
         }
-        Verification::Unverified { rcode, message: answer, why, by_key: false }
+        Verification::Unverified { rcode, message: answer, why }
     };
     let Some(signature) = &signature else { return unverified(Rcode::FormErr, None) };
     match signature.verify(message, access, now) {
@@ -160,7 +161,7 @@ pub(super) fn verify(message: &[u8], client: IpAddr, access: &Access, now: u64) 
             let mut answer = answer(&request, Rcode::NotAuth, None);
             signature.sign_bad_time(&mut answer, &key, now);
             let why = format!("BADTIME: {}", reason(TsigError::Time, signature));
-            Verification::Unverified { rcode: Rcode::NotAuth, message: answer, why, by_key: true }
+            Verification::Unverified { rcode: Rcode::NotAuth, message: answer, why }
         }
     }
 }
@@ -269,9 +270,10 @@ impl Updates {
         let (now, client) = (seconds(), client.ip().to_canonical());
         match verify(message, client, &access, now) {
             Verification::Unsigned => Step::Unsigned,
-            Verification::Unverified { rcode, message, why, by_key } => {
+            Verification::Unverified { rcode, message, why } => {
                 self.log_unverified(client, &why);
-                Step::Answer { rcode, message, verified: by_key }
+                // An old message that somebody has captured is no reason for answers without a limit.
+                Step::Answer { rcode, message, verified: false }
             }
             Verification::Verified { signed, expires } => {
                 self.take(signed, expires, message::update(message, &access.apex), now)
@@ -316,22 +318,24 @@ impl Updates {
                 return at_once(&Err(failure));
             }
         };
-        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
-            return busy("too many updates are under way");
-        };
-        match self.replays.begin(&signed.mac, expires, now) {
+        match self.replays.begin(&signed.key.name, &signed.mac, expires, now) {
             Memory::New => {}
             Memory::UnderWay => return Step::Repeated,
             Memory::Done(result) => return at_once(&result),
-            Memory::Full => return busy("too many updates have come in the last minutes"),
+            Memory::Full => return busy("too many updates of this key have come in the last minutes"),
         }
+        let (key, mac) = (signed.key.name.clone(), signed.mac.clone());
+        let remembered = Remembered { replays: Arc::clone(&self.replays), key, mac, is_ended: false };
+        let Ok(permit) = Arc::clone(&self.under_way).try_acquire_owned() else {
+            return busy("too many updates are under way");
+        };
         let (reply, result) = oneshot::channel();
         let (key, client) = (Arc::clone(&signed.key), signed.client);
         let order = Order { update: SignedUpdate { key, client, update }, reply };
-        // If the channel is closed or full, the reply is dropped with the order.
-        self.channel.orders.try_send(order).ok();
-        let replays = Arc::clone(&self.replays);
-        Step::Pending(Box::new(Pending { signed, result, replays, _permit: permit }))
+        if self.channel.orders.try_send(order).is_err() {
+            return busy("this server is starting or stopping, or has too many updates");
+        }
+        Step::Pending(Box::new(Pending { signed, result, remembered, _permit: permit }))
     }
 
     fn log_unverified(&self, client: IpAddr, why: &str) {
@@ -343,9 +347,34 @@ impl Updates {
     }
 }
 
+/// The place of an update under way in the memory. An update that is given up without a result leaves it, so that its
+/// client may repeat it.
+#[derive(Debug)]
+struct Remembered {
+    replays: Arc<Replays>,
+    key: Name,
+    mac: Vec<u8>,
+    is_ended: bool,
+}
+
+impl Remembered {
+    fn end(&mut self, result: &Result<(), Failure>) {
+        self.is_ended = true;
+        self.replays.end(&self.key, &self.mac, result);
+    }
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.replays.forget(&self.key, &self.mac);
+        }
+    }
+}
+
 impl Pending {
     /// Waits for the controller. Returns the rcode and the signed answer.
-    pub(super) async fn finish(self) -> (Rcode, Vec<u8>) {
+    pub(super) async fn finish(mut self) -> (Rcode, Vec<u8>) {
         let failed = |reason: &str| Failure::new(ResponseCode::ServFail, reason);
         let result = match timeout(UPDATE_TIMEOUT, self.result).await {
             Ok(Ok(result)) => result,
@@ -353,7 +382,7 @@ impl Pending {
             Err(_) => Err(failed("the update has not ended in time; it may be in force later")),
         };
         self.signed.log(&result);
-        self.replays.end(&self.signed.mac, &result);
+        self.remembered.end(&result);
         self.signed.answer(&result, seconds())
     }
 }

@@ -120,14 +120,7 @@ impl<M: Fn(&Name) -> Vec<RecordSet>> Draft<'_, M> {
     /// that comes later is ignored.
     fn add(&mut self, owner: &Name, ttl_seconds: u32, data: &RData) -> Result<(), Failure> {
         let rtype = data.record_type();
-        let grants = self.permit(owner, rtype)?;
-        if let Some(most) =
-            grants.iter().map(|grant| grant.ttl_max_seconds).max().filter(|most| ttl_seconds > *most)
-        {
-            return Err(Failure::refused(format!(
-                "the TTL {ttl_seconds}s of {owner} is longer than `ttl-max` of the key's grant, {most}s"
-            )));
-        }
+        self.permit_ttl(owner, rtype, ttl_seconds)?;
         let is_alias = rtype == RecordType::CNAME;
         let sets = self.at(owner);
         if sets.iter().any(|set| (set.rtype == RecordType::CNAME) != is_alias) {
@@ -153,8 +146,23 @@ impl<M: Fn(&Name) -> Vec<RecordSet>> Draft<'_, M> {
         // An RRset has one TTL (RFC 2181, section 5.2), and the program has one for the addresses of both families.
         let is_address = |rtype| matches!(rtype, RecordType::A | RecordType::AAAA);
         let is_same = |set: &RecordSet| set.rtype == rtype || is_address(set.rtype) && is_address(rtype);
+        let is_another =
+            |set: &&RecordSet| is_same(set) && set.rtype != rtype && set.ttl_seconds != ttl_seconds;
+        let others: Vec<RecordType> = sets.iter().filter(is_another).map(|set| set.rtype).collect();
         sets.iter_mut().filter(|set| is_same(set)).for_each(|set| set.ttl_seconds = ttl_seconds);
-        Ok(())
+        others.into_iter().try_for_each(|other| self.permit_ttl(owner, other, ttl_seconds))
+    }
+
+    /// Refuses records of this TTL that no grant of the key has.
+    fn permit_ttl(&self, owner: &Name, rtype: RecordType, ttl_seconds: u32) -> Result<(), Failure> {
+        let grants = self.permit(owner, rtype)?;
+        match grants.iter().map(|grant| grant.ttl_max_seconds).max().filter(|most| ttl_seconds > *most) {
+            Some(most) => Err(Failure::refused(format!(
+                "the TTL {ttl_seconds}s of {owner} {} is longer than `ttl-max` of the key's grant, {most}s",
+                type_text(rtype)
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Deletes all records of a name (RFC 2136, section 3.4.2.3). The key needs a grant for each type.

@@ -127,7 +127,8 @@ fn relative(qname: &Name, apex: &Name) -> String {
     if qname == apex {
         return APEX.to_owned();
     }
-    let labels = qname.iter().len() - apex.iter().len();
+    // A zone that was just removed is answered until the next publication.
+    let labels = qname.iter().len().saturating_sub(apex.iter().len());
     let labels = qname.iter().take(labels).map(String::from_utf8_lossy);
     labels.collect::<Vec<_>>().join(".")
 }

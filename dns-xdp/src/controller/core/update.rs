@@ -1,4 +1,6 @@
 //! Updates of the zone by DNS UPDATE (RFC 2136): each becomes a change of static records, as a command makes one.
+use std::sync::Arc;
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RData, RecordType};
 
@@ -65,7 +67,12 @@ impl Made {
     fn of(config: &Config) -> Self {
         // The serial is that of the whole configuration, and the addresses are those without static records.
         let serial = u64::from(config.epoch());
-        let alone = Config { records: std::sync::Arc::default(), revision: Some(serial), ..config.clone() };
+        let alone = Config {
+            records: Arc::default(),
+            repeated_records: Arc::default(),
+            revision: Some(serial),
+            ..config.clone()
+        };
         let apex = &config.zone.apex;
         let servers = config.cluster.nodes.iter().filter_map(|node| node.ns.as_deref());
         let target =

@@ -1,6 +1,6 @@
 //! Tests of address sets, case by case.
 use super::super::tests::{DRAINED, REFUSES, SILENT, UP, config, decided, give_set, node, service, suffix};
-use super::super::{Answers, LastAnswers, healthy_zone, zone};
+use super::super::{LastAnswers, healthy_zone, zone};
 use super::*;
 use crate::cluster::{AllDown, Node, Parts};
 use crate::config::Config;
@@ -145,10 +145,25 @@ fn the_answers_of_the_sets_are_kept_over_a_restart() {
     let text = serde_json::to_string(&kept).unwrap();
     let read: LastAnswers = serde_json::from_str(&text).unwrap();
     assert_eq!(read.answers(&config.cluster), *decision.answers);
-    // A file of a version that knows no sets.
+    // A file of a version that knows no sets, or of a configuration without them: the dead node 2 stays out.
     let old = LastAnswers { sets: BTreeMap::new(), ..kept };
     let answers = old.answers(&config.cluster);
-    assert_eq!(answers.sets, Answers::configured(&config.cluster).sets);
+    assert_eq!(answers.set("internal").unwrap().by_node, decision.answers.set("internal").unwrap().by_node);
+    assert_eq!(answers.set("internal").unwrap().service("@"), Some(&[0][..]));
+}
+
+#[test]
+fn a_set_that_comes_while_the_answers_are_frozen_answers_no_node_that_was_out() {
+    let with = two_with_internal_addresses();
+    let mut without = two_with_internal_addresses();
+    without.cluster = Cluster::of(Parts { suffixes: Vec::new(), ..without.cluster.into_parts() });
+    let before = decided(&without, &[UP, REFUSES, UP], None);
+    let frozen = decided(&with, &[UP, SILENT, SILENT], Some(&before));
+    assert!(frozen.frozen.is_some());
+    let names = ["node2", "node2.internal", "internal", "db.internal"];
+    let told = told(&with, &frozen, &names);
+    assert_eq!(told[1..], ["in1", "in1", "in1"]);
+    assert_ne!(told[0], "out2");
 }
 
 #[test]

@@ -129,7 +129,7 @@ async fn a_repeated_message_is_made_once_and_gets_the_answer_of_the_first() {
 
 #[tokio::test]
 async fn updates_under_way_are_limited_and_the_rest_may_try_again() {
-    let (updates, waiting) = updates();
+    let (updates, mut waiting) = updates();
     let mut pending = Vec::new();
     for number in 0..UPDATES_MAX {
         match updates.arrive(&fresh(&format!("x{number}.demo.example.com.")), CLIENT) {
@@ -139,13 +139,21 @@ async fn updates_under_way_are_limited_and_the_rest_may_try_again() {
     }
     let more = fresh("more.demo.example.com.");
     assert!(matches!(updates.arrive(&more, CLIENT), Step::Answer { rcode: Rcode::ServFail, .. }));
-    drop(waiting);
+    while waiting.try_recv().is_ok() {}
     for one in pending.drain(..) {
-        assert_eq!(one.finish().await.0, Rcode::ServFail, "the controller has gone");
+        assert_eq!(one.finish().await.0, Rcode::ServFail, "the controller has dropped it");
     }
-    let Step::Pending(_) = updates.arrive(&more, CLIENT) else {
-        panic!("there is room, and it was not made before")
-    };
+    for _ in 0..2 {
+        let Step::Pending(given_up) = updates.arrive(&more, CLIENT) else {
+            panic!("there is room, and it was not made before")
+        };
+        drop(given_up);
+    }
+    drop(waiting);
+    for _ in 0..2 {
+        let step = updates.arrive(&more, CLIENT);
+        assert!(matches!(step, Step::Answer { rcode: Rcode::ServFail, .. }), "the controller has gone");
+    }
 }
 
 #[tokio::test]

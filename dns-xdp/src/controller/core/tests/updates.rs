@@ -220,3 +220,30 @@ fn without_its_store_a_server_makes_no_update() {
     bench.prepare();
     assert_eq!(failure(&mut bench, 1).rcode, ResponseCode::ServFail);
 }
+
+#[test]
+fn a_static_address_is_not_taken_for_an_address_of_the_cluster() {
+    let grant = "[[key]]\nname = \"apps\"\nsecret = \"AAECAwQFBgcICQoLDA0ODw==\"\n\
+                 [[key.grant]]\nnames = [\"*.apps\"]\ntypes = [\"A\", \"AAAA\"]\nttl-max = \"1h\"\n";
+    let record = "[[record]]\nname = \"www.apps\"\ntype = \"A\"\nvalue = \"203.0.113.7\"\n";
+    let suffix = "[[suffix]]\nname = \"internal\"\n";
+    let address = |rtype, text| data(rtype, text, &Name::root()).unwrap();
+    for more in [String::new(), suffix.to_owned()] {
+        let config = config(&format!("{TEXT}{grant}{LOCAL}{record}{more}"));
+        let owner = name("www.apps");
+        let made = |prerequisites, changes| {
+            let (key, update) = (Arc::clone(&config.updates.keys[0]), Update { prerequisites, changes });
+            update::sets_of(&config, &SignedUpdate { key, client: [192, 0, 2, 7].into(), update })
+        };
+        let old = address(RecordType::A, "203.0.113.7");
+        let exact = vec![Prerequisite::SetHas(owner.clone(), old.clone())];
+        let gone = made(exact, vec![Change::Remove { owner: owner.clone(), data: old }]);
+        assert_eq!(gone.unwrap().len(), 1, "{more}");
+        assert!(made(Vec::new(), vec![Change::RemoveName { owner: owner.clone() }]).is_ok(), "{more}");
+        let add = |text, ttl_seconds| {
+            vec![Change::Add { owner: owner.clone(), ttl_seconds, data: address(RecordType::AAAA, text) }]
+        };
+        assert!(made(Vec::new(), add("2001:db8::7", 60)).is_ok(), "{more}");
+        assert!(made(Vec::new(), add("2001:db8::7", 7200)).is_err(), "the TTL is longer than the grant's");
+    }
+}
