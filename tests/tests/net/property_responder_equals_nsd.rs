@@ -322,7 +322,11 @@ impl Servers {
     fn start(zone: Zone) -> Result<Servers> {
         let run = Run::unique()?;
         let namespace = Namespace::create(run.namespace("servers").name())?;
-        let lines = [OURS, THEIRS].concat().into_iter().map(|address| format!("addr add {address} dev lo\n"));
+        let lines = [OURS, THEIRS].concat().into_iter().map(|address| {
+            // Otherwise an address is usable only after a moment.
+            let nodad = if address.is_ipv6() { "nodad" } else { "" };
+            format!("addr add {address} dev lo {nodad}\n")
+        });
         namespace.ip(&lines.collect::<String>())?;
         let texts =
             zone.authorities().iter().map(|of| (of.apex().to_ascii(), zone_file_of(&zone, of.apex())));
