@@ -80,7 +80,7 @@ pub struct Config {
     pub records: Arc<Records>,
     /// The static records, and their copies under the suffixes. Without suffixes, they are [`Config::records`].
     pub repeated_records: Arc<Records>,
-    /// `[[key]]` and `[update]`: who may change records by DNS UPDATE.
+    /// `[[key]]` and `[update]`: the keys that may change records by DNS UPDATE.
     pub updates: Updates,
     /// The control socket, and the files that keep the daemon's state.
     pub control: Control,

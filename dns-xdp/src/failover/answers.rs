@@ -131,7 +131,7 @@ impl Answers {
         Answers { sets: SetAnswers::configured(cluster), ..answers }
     }
 
-    /// Returns the answers of an address set that has no earlier ones, while the nodes' own answers are `by_node`: only
+    /// Returns the answers of an address set that has no earlier answers. `by_node` are the nodes' own answers: only the
     /// nodes that answer for themselves there are answered. Without such a node: the configured answers.
     pub(super) fn following(cluster: &Cluster, by_node: &[Option<usize>]) -> Self {
         let is_able = |index: usize| cluster.nodes[index].has_address() && by_node[index] == Some(index);

@@ -26,7 +26,7 @@ impl ExtendedError {
         (self as u16).to_be_bytes().to_vec()
     }
 
-    /// Returns the option's data with a text, of which some 200 octets are sent.
+    /// Returns the data of the option with this text. A text of more than 200 octets is cut.
     pub(super) fn octets_with(self, text: &str) -> Vec<u8> {
         const LONGEST: usize = 200;
         let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);

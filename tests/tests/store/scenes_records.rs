@@ -1,11 +1,9 @@
 //! Scenes: static records that are changed on one server are in the answers of all.
 use anyhow::{Result, ensure};
-use dns_xdp_tests::bed::agreement::{SOON, wait_for_agreement};
+use dns_xdp_tests::bed::agreement::wait_for_agreement;
 use dns_xdp_tests::bed::cluster::{Cluster, scene};
 use dns_xdp_tests::bed::etcd::Access;
-use dns_xdp_tests::bed::plan::{Plan, ZONE};
-use dns_xdp_tests::bed::wait;
-use hickory_proto::rr::RecordType;
+use dns_xdp_tests::bed::plan::Plan;
 
 const ALL: [usize; 3] = [0, 1, 2];
 
@@ -33,17 +31,7 @@ fn a_record_that_is_added_on_one_server_is_answered_by_all_and_kept_in_the_store
     });
 }
 
+/// Waits until every server answers exactly these texts.
 fn wait_for_texts(cluster: &Cluster, texts: &[&str]) -> Result<()> {
-    let (dns, name) = (cluster.dns_client()?, format!("_acme-challenge.{ZONE}."));
-    for server in &cluster.nodes {
-        wait::until(&format!("{} answers {texts:?}", server.name), SOON, || {
-            let answer = dns.ask(server.ipv4(), &name, RecordType::TXT)?;
-            let mut found: Vec<String> =
-                answer.answers.iter().map(|record| record.data.to_string()).collect();
-            found.sort();
-            ensure!(found == texts, "{found:?}");
-            Ok(())
-        })?;
-    }
-    Ok(())
+    crate::scenes_updates::wait_for_texts(cluster, "_acme-challenge", texts)
 }

@@ -17,7 +17,7 @@ fn plan() -> Plan {
 }
 
 /// Waits until every server answers exactly these texts.
-fn wait_for_texts(cluster: &Cluster, name: &str, texts: &[&str]) -> Result<()> {
+pub(crate) fn wait_for_texts(cluster: &Cluster, name: &str, texts: &[&str]) -> Result<()> {
     let (dns, name) = (cluster.dns_client()?, format!("{name}.{ZONE}."));
     let mut texts = texts.to_vec();
     texts.sort_unstable();
