@@ -1,7 +1,7 @@
 //! The cluster as the operator describes it: its nodes, its services, and the admin intent of each node.
 //!
 //! `kind` has the kinds of probe, `address` the addresses that no node can have, `family` IPv4 and IPv6. `family_part`
-//! is the part of a cluster that has one family, `set_part` is a cluster with the addresses of one address set, and
+//! is the part of a cluster that has one family. `set_part` is a cluster with the addresses of one address set.
 //! `members` are the nodes of the services. The module `config` reads a file.
 mod address;
 mod family;

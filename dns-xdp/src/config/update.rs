@@ -195,7 +195,7 @@ pub(super) fn check(spec: &UpdatesSpec, cluster: &ClusterSpec, problems: &Diagno
 }
 
 /// Returns warnings about grants of addresses that match a name of the cluster. With a store, the names come from
-/// documents that other servers write: then a grant is no reason to refuse them, and the update itself is refused.
+/// documents that other servers write. No grant is a reason to refuse such a document, so the update itself is refused.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let Updates { keys, .. } = &config.updates;
     let grants = keys.iter().flat_map(|key| &key.grants).filter(|grant| grant.gives_addresses());

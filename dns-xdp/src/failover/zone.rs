@@ -156,8 +156,8 @@ impl Names<'_> {
         Addresses { nodata_ttl_seconds, ..live }
     }
 
-    /// Returns the node that answers for the name of a node's name server: the node that answers for the node, if that
-    /// is a name server. Otherwise it is a healthy name server, because resolvers send queries to this address.
+    /// Returns the node that answers for the name of a node's name server. It is the node that answers for the node, if
+    /// that is a name server. Otherwise it is a healthy name server, because resolvers send queries to this address.
     fn server(&self, family: Family, index: usize) -> Option<usize> {
         let Names { cluster, answers, .. } = *self;
         let nodes = &cluster.nodes;

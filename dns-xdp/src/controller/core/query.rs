@@ -48,8 +48,8 @@ pub(super) fn query(
     })
 }
 
-/// Returns the full name. A name that ends in a dot or in the name of a zone that is served is full; any other is
-/// relative to the zone.
+/// Returns the full name. A name that ends in a dot or in the name of a served zone is full. Any other name is relative
+/// to the zone.
 fn full_name(text: &str, zone: &Zone) -> Result<Name, Refusal> {
     let apex = zone.apex();
     if text == APEX {
